@@ -1,0 +1,5 @@
+"""`python -m offline_tune`."""
+
+from offline_tune.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""Options that mean the same in every command, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_MEBIBYTES = {"": 1, "m": 1, "g": 1024}
+
+
+class Duration(click.ParamType):
+    """`90`, `90s`, `10m`, `2h`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip().lower())
+        if match is None:
+            self.fail(f"a duration must be a number with s, m, h or d, got {value!r}; write 10m for ten minutes")
+        return float(match[1]) * _SECONDS[match[2]]
+
+
+class Memory(click.ParamType):
+    """`512`, `512m`, `4g`: MiB."""
+
+    name = "memory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """MiB."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mg]?)(?:i?b)?", str(value).strip().lower())
+        if match is None:
+            self.fail(f"a memory size must be a number with m or g, got {value!r}; write 4g for 4 GiB")
+        return int(float(match[1]) * _MEBIBYTES[match[2]])
+
+
+DURATION, MEMORY, PATH = Duration(), Memory(), click.Path(path_type=Path)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+
+
+def together(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+budget = together(
+    [
+        click.option(
+            "--trials", type=int, default=30, show_default=True, help="Trials to finish, failed ones included."
+        ),
+        click.option("--time-limit", type=DURATION, help="Start no batch of trials after this long (90s, 10m, 2h)."),
+        click.option("--trial-time-limit", type=DURATION, default="5m", show_default=True, help="Longest trial."),
+        click.option("--trial-memory", type=MEMORY, help="Most memory of one trial (512m, 4g)."),
+        click.option(
+            "--llm-calls", type=int, help="Passes of the language model; then its rank-only stand-in proposes."
+        ),
+        click.option("--llm-tokens", type=int, help="Tokens of the language model, prompts and answers."),
+    ]
+)

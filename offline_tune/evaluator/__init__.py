@@ -1,0 +1,1 @@
+"""Evaluators: candidates in, results out, same order and length."""

@@ -1,0 +1,212 @@
+"""The compact dialect: a space and a history as the tokens of the shipped model.
+
+    <s> <task> <family:xgboost> (<trial> value* <outcome> y)*
+    <propose> (name value)*         then: the next candidate
+    <trial> value* <outcome>        then: how a candidate will turn out, as the distribution of y
+
+A value token names its parameter and its level (see `vocabulary`). Fixed parameters are left out, inactive ones are
+never written. Names that the vocabulary lacks take slots in their order of appearance. Numbers are levels on the
+parameter's own scale, outcomes levels on the history's (see `outcome`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from offline_tune.errors import SpaceError
+from offline_tune.history import History, Observation
+from offline_tune.prompt.outcome import outcome_levels, standardise
+from offline_tune.prompt.vocabulary import N_LEVELS, VOCABULARY
+from offline_tune.space import Parameter, SearchSpace, Value, Values
+
+ROOT = "family"
+_ALL_DENSE = 64 * N_LEVELS  # with this many values on a linear scale no level is empty
+
+
+@dataclass(frozen=True)
+class CompactDialect:
+    """How one space is written.
+
+    Raises:
+        SpaceError: more unknown names or choices than the vocabulary has places for.
+    """
+
+    space: SearchSpace
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Each free parameter's place in the vocabulary; equal short names in different branches share one."""
+        places: dict[str, int] = {}
+        slots: dict[bool, dict[str, int]] = {False: {}, True: {}}
+        for parameter in self.space.parameters:
+            if parameter.is_fixed:
+                continue
+            short, is_choice = short_name(parameter.name), parameter.is_categorical
+            place = VOCABULARY.known(short, is_choice)
+            if place is not None and is_choice and not _has_words(parameter):
+                place = None
+            if place is None:
+                taken = slots[is_choice]
+                place = VOCABULARY.slot(taken.setdefault(short, len(taken)), is_choice)
+            if place is None:
+                raise SpaceError(
+                    f"the shipped model can tell at most {len(slots[is_choice]) - 1} unnamed "
+                    f"{'choices' if is_choice else 'numbers'} apart, got more; use an instruct model with --model "
+                    "or fewer parameters"
+                )
+            places[parameter.name] = place
+        return places
+
+    @cached_property
+    def header(self) -> tuple[int, ...]:
+        """The tokens before the first trial."""
+        ids = VOCABULARY.ids
+        return (ids["<s>"], ids["<task>"], self._family)
+
+    @property
+    def _family(self) -> int:
+        root = self.space.by_name.get(ROOT)
+        if root is None or not root.is_fixed:
+            return VOCABULARY.family("?")
+        return VOCABULARY.family(str(root.default_or_middle))
+
+    def written(self, values: Values) -> tuple[Parameter, ...]:
+        """The parameters that a candidate spells out."""
+        return tuple(p for p in self.space.active(values) if not p.is_fixed)
+
+    def candidate_tokens(self, values: Values) -> list[int]:
+        """One value token for each free parameter of a candidate."""
+        return [VOCABULARY.value(self.places[p.name], level_of(p, values[p.name])) for p in self.written(values)]
+
+    def query_tokens(self, values: Values) -> list[int]:
+        """What follows the history to ask for a candidate's outcome; the answer is the next token."""
+        return [VOCABULARY.ids["<trial>"], *self.candidate_tokens(values), VOCABULARY.ids["<outcome>"]]
+
+    def prompt_tokens(self, history: History, limit: int) -> list[int]:
+        """The header and as much of the history as `limit` tokens hold.
+
+        The best trials stay first of all, then the latest; those that stay keep their order.
+        """
+        scored = np.array([o.score for o in history.scored], dtype=np.float64)
+        written = {o.number: self._trial_tokens(o, scored) for o in history.observations}
+        room = limit - len(self.header)
+        kept: set[int] = set()
+        for observation in by_interest(history):
+            cost = len(written[observation.number])
+            if cost <= room:
+                kept.add(observation.number)
+                room -= cost
+        trials = [token for o in history.observations if o.number in kept for token in written[o.number]]
+        return [*self.header, *trials]
+
+    def _trial_tokens(self, observation: Observation, scored: np.ndarray) -> list[int]:
+        ids = VOCABULARY.ids
+        if observation.pending:
+            outcome = ids["<pending>"]
+        elif observation.score is None:
+            outcome = ids["<fail>"]
+        else:
+            z = standardise(np.array([observation.score]), scored)
+            outcome = VOCABULARY.first_outcome + int(outcome_levels(z)[0])
+        return [ids["<trial>"], *self.candidate_tokens(observation.values), ids["<outcome>"], outcome]
+
+    def read_candidate(self, tokens: tuple[int, ...], rng: np.random.Generator) -> dict[str, Value]:
+        """The candidate that (name value)* spells; a level becomes a random value of its bin.
+
+        Raises:
+            SpaceError: the tokens are not a candidate of this space.
+        """
+        given = iter(tokens)
+
+        def read(parameter: Parameter) -> Value:
+            if parameter.is_fixed:
+                return parameter.lattice.value(0)
+            place, name, value = self.places[parameter.name], next(given, -1), next(given, -1)
+            level = value - VOCABULARY.value(place, 0)
+            if name != VOCABULARY.name(place) or not 0 <= level < N_LEVELS:
+                raise SpaceError(
+                    f"{parameter.name!r} must come next, got tokens {name} and {value}; the model and the space disagree"
+                )
+            return value_of(parameter, level, rng)
+
+        return self.space.assemble(read)
+
+
+def short_name(name: str) -> str:
+    """The name inside a family: `xgboost.max_depth` is `max_depth`."""
+    return name.rsplit(".", 1)[-1]
+
+
+def level_of(parameter: Parameter, value: Value) -> int:
+    """The level 0 .. N_LEVELS - 1 of a value: its place on the scale, or its choice's place (see `vocabulary`)."""
+    if parameter.is_categorical:
+        return choice_levels(parameter)[parameter.lattice.index(value)]
+    return min(int(parameter.to_unit(value) * N_LEVELS), N_LEVELS - 1)
+
+
+def value_of(parameter: Parameter, level: int, rng: np.random.Generator) -> Value:
+    """A value of a level: the choice itself, or a random one of the numbers that share the level.
+
+    Raises:
+        SpaceError: the parameter has no value of this level.
+    """
+    if parameter.is_categorical:
+        levels = choice_levels(parameter)
+        if level in levels:
+            return parameter.lattice.value(levels.index(level))
+    else:
+        for unit in (level + rng.random(), level + 0.5, level + 0.001, level + 0.999):
+            value = parameter.from_unit(unit / N_LEVELS)
+            if level_of(parameter, value) == level:
+                return value
+    raise SpaceError(f"{parameter.name!r} has no value of level {level}; the model and the space disagree")
+
+
+@lru_cache(maxsize=4096)
+def levels_of(parameter: Parameter) -> tuple[int, ...]:
+    """The levels that some value of a parameter has, ascending for numbers, in declared order for choices."""
+    if parameter.is_categorical:
+        return choice_levels(parameter)
+    size = parameter.lattice.size
+    if size <= _ALL_DENSE:
+        return tuple(sorted({level_of(parameter, parameter.lattice.value(index)) for index in range(size)}))
+    places = ((level + 0.5) / N_LEVELS for level in range(N_LEVELS))
+    return tuple(sorted({level_of(parameter, parameter.from_unit(place)) for place in places}))
+
+
+@lru_cache(maxsize=4096)
+def choice_levels(parameter: Parameter) -> tuple[int, ...]:
+    """The level of each choice, in declared order: its word's place where the dialect knows all of them, else its own.
+
+    Raises:
+        SpaceError: more choices than levels.
+    """
+    words = _words(parameter)
+    if VOCABULARY.known(short_name(parameter.name), is_choice=True) is not None and _has_words(parameter):
+        return tuple(word for word in words if word is not None)
+    if len(words) > N_LEVELS:
+        raise SpaceError(
+            f"{short_name(parameter.name)!r}: the shipped model can tell at most {N_LEVELS} choices apart, "
+            f"got {len(words)}; use an instruct model with --model or fewer choices"
+        )
+    return tuple(range(len(words)))
+
+
+def _words(parameter: Parameter) -> list[int | None]:
+    return [VOCABULARY.word(str(parameter.lattice.value(index))) for index in range(parameter.lattice.size)]
+
+
+def _has_words(parameter: Parameter) -> bool:
+    words = _words(parameter)
+    return None not in words and len(set(words)) == len(words)
+
+
+def by_interest(history: History) -> list[Observation]:
+    """Trials in the order in which a short prompt keeps them: five best, pending, then latest first."""
+    best = sorted(history.scored, key=lambda o: (-(o.score or 0.0), o.number))[:5]
+    rest = [o for o in reversed(history.observations) if not o.pending and o not in best]
+    return [*best, *history.pending, *rest]

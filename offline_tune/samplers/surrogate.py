@@ -1,0 +1,83 @@
+"""A classical surrogate beside the model's: a Gaussian process on the unit cube.
+
+Numbers are places on [0, 1], choices one-hot, inactive parameters sit in the middle, so that two candidates of one
+branch differ only in what that branch has. Expected improvement as in Jones, Schonlau and Welch (1998).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline_tune.history import History
+from offline_tune.space import SearchSpace, Values
+
+LEAST = 4  # scored trials below which a surrogate knows nothing
+
+
+def features(space: SearchSpace, candidates: Sequence[Values]) -> NDArray[np.float64]:
+    """(k, d) coordinates: one for a number, one for each choice of a categorical."""
+    return np.array([_coordinates(space, values) for values in candidates])
+
+
+class Surrogate:
+    """A Gaussian process fitted to a history's scores.
+
+    Args:
+        history: at least `LEAST` scored trials.
+        seed: for the restarts of the fit.
+    """
+
+    def __init__(self, history: History, seed: int) -> None:
+        # Imported here: the command line's --help must not wait for scikit-learn.
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        self._space = history.space
+        self._x = features(history.space, [o.values for o in history.scored])
+        scores = np.array([o.score for o in history.scored])
+        # Ranks tame the few terrible trials that would otherwise set the scale.
+        clipped = np.maximum(scores, np.median(scores) - 3 * (scores.max() - np.median(scores)))
+        self._mean, self._spread = float(clipped.mean()), float(clipped.std()) or 1.0
+        self._y = (clipped - self._mean) / self._spread
+        kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(0.5, (0.1, 5.0), nu=2.5) + WhiteKernel(1e-2, (1e-5, 0.5))
+        self._process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=seed % 2**32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a length scale at its bound is a fine answer here
+            self._process.fit(self._x, self._y)
+
+    def pretend(self, values: Values) -> None:
+        """Take a candidate as tried with its own prediction (kriging believer), so that the next differs from it."""
+        x = features(self._space, [values])
+        self._x, self._y = np.vstack([self._x, x]), np.append(self._y, self._process.predict(x))
+        self._process.set_params(kernel=self._process.kernel_, optimizer=None)
+        self._process.fit(self._x, self._y)
+
+    def expected_improvement(self, candidates: Sequence[Values]) -> NDArray[np.float64]:
+        """(k,) expected improvement over the best score, in standard deviations of the history's scores."""
+        from scipy.stats import norm
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tiny negative variances are cut to zero by the library, with a warning
+            mean, deviation = self._process.predict(features(self._space, candidates), return_std=True)
+        deviation = np.maximum(deviation, 1e-9)
+        z = (mean - self._y.max()) / deviation
+        return np.asarray(deviation * (z * norm.cdf(z) + norm.pdf(z)))
+
+
+def _coordinates(space: SearchSpace, values: Values) -> list[float]:
+    active = {p.name for p in space.active(values)}
+    point: list[float] = []
+    for parameter in space.parameters:
+        if parameter.is_fixed:
+            continue
+        is_active = parameter.name in active
+        if parameter.is_categorical:
+            chosen = parameter.lattice.index(values[parameter.name]) if is_active else -1
+            point += [float(index == chosen) for index in range(parameter.lattice.size)]
+        else:
+            point.append(parameter.to_unit(values[parameter.name]) if is_active else 0.5)
+    return point

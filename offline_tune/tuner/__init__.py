@@ -1,0 +1,1 @@
+"""The tuner: a data file in, a tuned model out."""
