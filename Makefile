@@ -17,9 +17,10 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sort | awk -F ':.* ## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@for name in $(BENCHMARKS); do echo "  make $$name"; done
 
-run: .venv/.run ## tune a real data set with the shipped model; the report lands in runs/breast_cancer/
+run: .venv/.run ## tune a real data set with the shipped model; the report lands in runs/example/
+	rm -rf runs/example
 	$(BIN)/python examples/make_example.py runs/breast_cancer.csv
-	$(BIN)/offline-tune run runs/breast_cancer.csv --target diagnosis --family auto --trials 20 --seed 0 --out runs/breast_cancer
+	$(BIN)/offline-tune run runs/breast_cancer.csv --target diagnosis --family auto --trials 20 --seed 0 --out runs/example
 
 test: .venv/.dev ## run the fast tests
 	$(PYTEST)

@@ -81,7 +81,7 @@ def default_model(name, kind):
 def quick(name, kind, rng):
     """A random candidate with few trees, so that the test of all families stays short."""
     values = space_for(name, kind).sample(rng)
-    return {key: min(value, 60) if key.endswith(".n_estimators") else value for key, value in values.items()}
+    return {key: min(value, 50) if key.endswith(".n_estimators") else value for key, value in values.items()}
 
 
 def loss(found, y):
@@ -123,7 +123,7 @@ class FamilyContract:
     def test_random_candidates_train(self, kind):
         X, _ = a_table(kind)
         rng = np.random.default_rng(3)
-        for _ in range(3):
+        for _ in range(2):
             values = quick(self.name, kind, rng)
             found = predictions(fitted(self.name, kind, values, slice(0, 90)), X.iloc[TRAIN:], a_task(kind))
             assert np.isfinite(found).all(), values

@@ -96,13 +96,13 @@ def test_a_template_that_cuts_a_message_is_refused(with_template):
 
 
 def test_no_message_is_refused(model):
-    with pytest.raises(UsageError, match="a chat must have messages of at most 4194304 characters, got 0 with 0"):
+    with pytest.raises(UsageError, match="a chat must have messages of at most 524288 characters, got 0 with 0"):
         chat_tokens(model, [])
 
 
 def test_messages_of_absurd_length_are_refused():
-    with pytest.raises(UsageError, match="got 1 with 4194305; show fewer trials"):
-        render_chat(None, [Message("user", "x" * (2**22 + 1))], "", "")
+    with pytest.raises(UsageError, match="got 1 with 524289; show fewer trials"):
+        render_chat(None, [Message("user", "x" * (2**19 + 1))], "", "")
 
 
 def test_what_real_templates_use_is_there():

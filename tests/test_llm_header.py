@@ -173,6 +173,12 @@ def test_an_empty_file_is_refused(tmp_path):
         read_header(tmp_path / "empty.gguf")
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(ModelError, match=r"the model file must (be readable|exist), got .*; check --model"):
+        read_header(tmp_path / name)
+
+
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(ModelError, match="the model must be a file, got"):
         read_header(tmp_path)

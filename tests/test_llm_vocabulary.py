@@ -57,8 +57,8 @@ def test_nothing_is_no_token(bpe):
 
 
 def test_a_text_of_absurd_length_is_refused(bpe):
-    with pytest.raises(UsageError, match="a text must have at most 16777216 bytes, got 16777217; shorten it"):
-        bpe.tokenize("a" * (2**24 + 1), special=True)
+    with pytest.raises(UsageError, match="a text must have at most 524288 bytes, got 524289; shorten it"):
+        bpe.tokenize("a" * (2**19 + 1), special=True)
 
 
 def test_a_regex_never_allows_a_special_token(bpe):

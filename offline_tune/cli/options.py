@@ -13,7 +13,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MEBIBYTES = {"": 1, "m": 1, "g": 1024}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """`90`, `90s`, `10m`, `2h`: seconds."""
 
     name = "duration"
@@ -28,7 +28,7 @@ class Duration(click.ParamType):
         return float(match[1]) * _SECONDS[match[2]]
 
 
-class Memory(click.ParamType):
+class Memory(click.ParamType[int]):
     """`512`, `512m`, `4g`: MiB."""
 
     name = "memory"

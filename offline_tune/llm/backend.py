@@ -10,11 +10,9 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from offline_tune.errors import ModelError, UsageError
-
-Device = Literal["auto", "cpu", "cuda", "metal"]
 
 # the ctypes structures mirror one llama.h: another version may read memory that is not there
 TESTED_VERSIONS = ("0.3.36",)

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from offline_tune.errors import ModelError, UsageError
 from offline_tune.llm.contract import LanguageModel
 from offline_tune.llm.template import render
+from offline_tune.prompt.message import Message
 
-MAX_PROMPT = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a chat; `content` may hold anything."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
+MAX_PROMPT = 1 << 19
 
 
 def chat_tokens(model: LanguageModel, messages: Sequence[Message]) -> list[int]:

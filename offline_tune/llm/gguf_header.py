@@ -120,9 +120,9 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def _parse_file(path: Path, name: str) -> tuple[ParsedHeader, int]:
-    if path.exists() and not path.is_file():
-        raise ModelError(f"the model must be a file, got {str(path)!r}; check --model")
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise ModelError(f"the model must be a file, got {str(path)!r}; check --model")
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size == 0:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offline_tune.errors import DecodingError, ModelError, UsageError
 from offline_tune.llm import decoder
-from offline_tune.llm.backend import Device, gpu_layers, library
+from offline_tune.llm.backend import gpu_layers, library
 from offline_tune.llm.contract import Completion, Counters, LanguageModel, Matcher, ModelInfo, Sampling
 from offline_tune.llm.engine import MAX_SEQUENCES, Engine, cells
 from offline_tune.llm.gguf_header import LEAST_CONTEXT, GgufHeader, read_header
@@ -42,7 +42,7 @@ def load_model(
     n_ctx: int | None = None,
     k_max: int = 64,
     n_threads: int | None = None,
-    device: Device = "auto",
+    device: str = "auto",
 ) -> LlamaModel:
     """Load a GGUF model; the calling thread owns it.
 
@@ -52,7 +52,8 @@ def load_model(
             4096.
         k_max: outputs that grow at once, 1 to 255. More are drawn one wave after another.
         n_threads: processor threads; if None, 1 for a small model, else all that this process may use, at most 8.
-        device: where the weights lie; "auto" takes an accelerator if the build has one.
+        device: where the weights lie, "auto", "cpu", "cuda" or "metal"; "auto" takes an accelerator if the build has
+            one.
 
     Raises:
         ModelError: the file cannot be used (see `read_header`), differs from its manifest, or llama.cpp refuses it.

@@ -15,7 +15,7 @@ from typing import Any
 from offline_tune.errors import ModelError, UsageError
 from offline_tune.llm.backend import library
 
-_MAX_TEXT_BYTES = 16 << 20
+_MAX_TEXT_BYTES = 1 << 19
 
 
 class Vocabulary:

@@ -12,23 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_tune.pretrain.pool import INACTIVE, Pool, Schema, levels, make_pool
+from offline_tune.prompt.vocabulary import FAMILIES
 
 _MAX_CHOICES = 6
 _FEATURES = 48
 
 
 def random_schema(rng: np.random.Generator) -> Schema:
-    """A space of 2 to 12 unnamed parameters; one in three has a root choice with a branch for each value."""
+    """A space of 2 to 12 unnamed parameters; one in three has a family as root, with a branch for each."""
     n = int(rng.integers(2, 13))
     n_choices = [int(c) if rng.random() < 0.2 else 0 for c in rng.integers(2, _MAX_CHOICES + 1, n)]
-    conditional = [False] * n
+    conditional, names, words = [False] * n, [""] * n, tuple[str, ...]()
     if n >= 5 and rng.random() < 0.33:
-        n_choices[0] = int(rng.integers(2, 4))
-        conditional = [False, *(bool(rng.random() < 0.7) for _ in range(n - 1))]
+        n_choices[0] = int(rng.integers(2, _MAX_CHOICES + 1))
+        conditional = [False, *(bool(rng.random() < 0.8) for _ in range(n - 1))]
+        # Families in any order of merit: which is best has to be read from the history.
+        names[0], words = "family", tuple(str(word) for word in rng.permutation(FAMILIES)[: n_choices[0]])
     return Schema(
         family="?",
-        names=("",) * n,
-        choices=tuple(tuple(f"choice {i}" for i in range(c)) if c else None for c in n_choices),
+        names=tuple(names),
+        choices=tuple(
+            (words if words and j == 0 else tuple(f"choice {i}" for i in range(c))) if c else None
+            for j, c in enumerate(n_choices)
+        ),
         log=tuple(bool(c == 0 and rng.random() < 0.4) for c in n_choices),
         conditional=tuple(conditional),
     )
@@ -54,7 +60,7 @@ class RandomFunction:
         self.schema = schema
         self.n_choices = np.array([len(c) if c else 0 for c in schema.choices])
         self._resolution = np.where(rng.random(p) < 0.3, rng.integers(2, 40, p), 100_000)
-        self._branch = rng.integers(0, max(int(self.n_choices[0]), 1), p)
+        self.branch = rng.integers(0, max(int(self.n_choices[0]), 1), p)
         relevant = rng.random(p) < rng.uniform(0.3, 1.0)
         relevant[rng.integers(p)] = True
         self._weight = relevant * rng.gamma(1.5, 1.0, p)
@@ -86,7 +92,7 @@ class RandomFunction:
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Even random points (n, p)."""
-        return self._legal(rng.random((n, self.schema.n_parameters)))
+        return self.legal(rng.random((n, self.schema.n_parameters)))
 
     def near(self, points: NDArray[np.float64], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw n points round given ones: normal steps on numbers, rare flips of choices."""
@@ -95,7 +101,7 @@ class RandomFunction:
         step = rng.standard_normal(base.shape) * np.exp(rng.uniform(np.log(0.02), np.log(0.2), (n, 1)))
         moved = np.where(rng.random(base.shape) < 0.6, base + step, base)
         flipped = np.where(rng.random(base.shape) < 0.1, rng.random(base.shape), base)
-        return self._legal(np.clip(np.where(self.n_choices > 0, flipped, moved), 0, 1))
+        return self.legal(np.clip(np.where(self.n_choices > 0, flipped, moved), 0, 1))
 
     def cells(self, unit: NDArray[np.float64]) -> NDArray[np.int16]:
         """Points as levels and choices, (n, p)."""
@@ -105,10 +111,11 @@ class RandomFunction:
             cells[:, j] = np.where(np.isnan(unit[:, j]), INACTIVE, place)
         return cells
 
-    def _legal(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    def legal(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (n, p) with numbers on their grids and what no branch holds as NaN."""
         snapped = np.where(self.n_choices > 0, unit, np.round(unit * self._resolution) / self._resolution)
         if self.n_choices[0] and any(self.schema.conditional):
             root = np.minimum((snapped[:, 0] * self.n_choices[0]).astype(int), self.n_choices[0] - 1)
-            hidden = np.array(self.schema.conditional) & (self._branch[None, :] != root[:, None])
+            hidden = np.array(self.schema.conditional) & (self.branch[None, :] != root[:, None])
             snapped = np.where(hidden, np.nan, snapped)
         return snapped

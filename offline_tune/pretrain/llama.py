@@ -87,11 +87,14 @@ class Block(nn.Module):
             attended = torch.cat([attended, asked], dim=2)
         x = x + self.attn_output(attended.transpose(1, 2).reshape(b, t, d))
         normed = self.ffn_norm(x)
-        return x + self.ffn_down(functional.silu(self.ffn_gate(normed)) * self.ffn_up(normed))
+        raised: Tensor = self.ffn_down(functional.silu(self.ffn_gate(normed)) * self.ffn_up(normed))
+        return x + raised
 
 
 class Embedding(nn.Module):
     """The rows of all tokens, value tokens by parts."""
+
+    kinds: Tensor  # (p,) which level vectors a parameter uses
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -166,7 +169,8 @@ class Llama(nn.Module):
         cos, sin = _angles(positions, self.config)
         for block in self.blocks:
             x = block(x, cos, sin, prefix, mask[:, None])
-        return self.norm(x if wanted is None else x[wanted])
+        normed: Tensor = self.norm(x if wanted is None else x[wanted])
+        return normed
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(b, t) plain causal sequences -> (b, t, v), as llama.cpp gives them."""

@@ -132,7 +132,7 @@ def _history(pool: Pool, n_trials: int, rng: np.random.Generator) -> Ints:
 def _asked(pool: Pool, rng: np.random.Generator) -> Ints:
     n = len(pool.scores)
     reach = rng.choice([n, n // 5, max(8, n // 50)], N_PREDICTIONS, p=[0.4, 0.35, 0.25])
-    return pool.ranking[(rng.random(N_PREDICTIONS) * reach).astype(int)]
+    return np.asarray(pool.ranking[(rng.random(N_PREDICTIONS) * reach).astype(int)])
 
 
 def _troubled(n: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -178,7 +178,7 @@ def _draw(sources: Sources, plan: Plan, step: int) -> Batch:
 def _step(model: Llama, optimizer: torch.optim.Optimizer, batch: Batch, device: str) -> tuple[float, float]:
     values, outcomes = _losses(model, batch, device)
     loss = values + torch.nan_to_num(outcomes)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -129,7 +129,8 @@ class CompactDialect:
             level = value - VOCABULARY.value(place, 0)
             if name != VOCABULARY.name(place) or not 0 <= level < N_LEVELS:
                 raise SpaceError(
-                    f"{parameter.name!r} must come next, got tokens {name} and {value}; the model and the space disagree"
+                    f"{parameter.name!r} must come next, got tokens {name} and {value}; "
+                    "the model and the space disagree"
                 )
             return value_of(parameter, level, rng)
 

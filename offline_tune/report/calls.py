@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from offline_tune.errors import StudyError
 from offline_tune.samplers.proposal import Answer, Call
@@ -50,11 +51,13 @@ def _call(line: bytes) -> Call | None:
             tokens_out=int(content["tokens_out"]),
             seconds=float(content["seconds"]),
         )
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
         return None
 
 
-def _answer(content: dict[str, object]) -> Answer:
-    logprob, rejected = content["logprob"], content["rejected_mass"]
-    assert isinstance(logprob, int | float) and isinstance(rejected, int | float)
-    return Answer(text=str(content["text"]), logprob=float(logprob), rejected_mass=float(rejected))
+def _answer(content: dict[str, Any]) -> Answer:
+    return Answer(
+        text=str(content["text"]),
+        logprob=float(content["logprob"]),
+        rejected_mass=float(content["rejected_mass"]),
+    )

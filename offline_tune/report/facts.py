@@ -6,16 +6,17 @@ Knows nothing of text, tables or HTML; they show what stands here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from offline_tune.errors import StudyError
 from offline_tune.report.calls import CallLog, read_calls
 from offline_tune.report.importance import importances_of
 from offline_tune.report.metric import ShownMetric
 from offline_tune.report.task_facts import TaskFacts
 from offline_tune.report.testpart import TestPart, read_test
 from offline_tune.report.trial import ROOT, TrialFacts, own_values, trials_of
-from offline_tune.space import SearchSpace, Values
+from offline_tune.space import SearchSpace, Values, quoted
 from offline_tune.study.folder import RunFolder
 from offline_tune.study.result import RunResult, Scored
 from offline_tune.study.settings import RunSettings
@@ -127,6 +128,7 @@ def read(folder: RunFolder) -> Report:
     """
     folder.check_exists()
     settings, result = RunSettings.load(folder), RunResult.load(folder)
+    _check_numbers(result)
     study, space = load_study(folder.storage)
     with storage_errors(folder.storage):
         trials = trials_of(study)
@@ -144,3 +146,22 @@ def read(folder: RunFolder) -> Report:
         test=read_test(folder.test),
         importances=importances_of(study, trials, family),
     )
+
+
+def _check_numbers(result: RunResult) -> None:
+    """Refuse texts where numbers belong, before anything is shown of them."""
+    models = [scored for scored in (result.winner, result.best_default, result.ensemble) if scored is not None]
+    try:
+        numbers = [number for scored in models for number in (*scored.cv.values(), *(scored.test or {}).values())]
+        numbers += [number for scored in models for number in (*scored.trials, *scored.weights)]
+        numbers += [number for number in asdict(result.spent).values() if number is not None]
+    except (AttributeError, TypeError) as error:
+        raise StudyError(
+            f"result.json must hold a table of scores for each model, got another form ({quoted(str(error))}); "
+            "restore it from a copy"
+        ) from error
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise StudyError(
+                f"result.json must hold numbers for scores and times, got {quoted(number)}; restore it from a copy"
+            )

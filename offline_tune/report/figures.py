@@ -121,7 +121,7 @@ def residual_figure(test: TestPart, target: str) -> Figure:
         "mode": "markers",
         "name": "rows of the test part",
         "x": predicted[finite].tolist(),
-        "y": (truth - predicted)[finite].tolist(),
+        "y": (truth[finite] - predicted[finite]).tolist(),
         "text": [f"truth {truth[i]:.5g}<br>predicted {predicted[i]:.5g}" for i in finite],
         "hoverinfo": "text",
         "marker": {"color": MARKERS["model"][0], "size": 6, "opacity": 0.55},

@@ -29,6 +29,8 @@ def forecasts_of(trials: Sequence[TrialFacts]) -> tuple[Forecasted, ...]:
 
     Candidates of one prompt were judged on the history before the first of them, so that is the scale of all.
     """
+    numbers = np.array([t.number for t in trials])
+    scores = np.array([math.nan if t.score is None else t.score for t in trials])
     first: dict[str, int] = {}
     for trial in trials:
         if trial.provenance and trial.provenance.prompt_digest:
@@ -38,7 +40,7 @@ def forecasts_of(trials: Sequence[TrialFacts]) -> tuple[Forecasted, ...]:
         if trial.provenance is None or trial.provenance.predicted is None or trial.score is None:
             continue
         before = first.get(trial.provenance.prompt_digest, trial.number)
-        known = np.array([t.score for t in trials if t.number < before and t.score is not None])
+        known = scores[(numbers < before) & ~np.isnan(scores)]
         if len(known) >= _LEAST_KNOWN:
             measured = float(standardise(np.array([trial.score]), known)[0])
             found.append(Forecasted(trial, trial.provenance.predicted, measured))

@@ -74,7 +74,7 @@ def render(report: Report) -> str:
         "scripts": scripts,
         "policy": _policy(list(scripts.values())),
     }
-    return _environment().get_template("report.html").render(context)
+    return _environment().get_template("report.html").render(context).lstrip()
 
 
 def script_json(content: object) -> str:
@@ -99,7 +99,7 @@ def _finite(content: Any) -> Any:
 def _figures(report: Report, forecasts: Sequence[Forecasted], confusion: Confusion | None) -> dict[str, Figure]:
     drawn = [history_figure(report) if report.ranked else None, parallel_figure(report)]
     drawn.append(forecast_figure(forecasts) if forecasts else None)
-    if report.test is not None and confusion is None and len(report.test.truth):
+    if report.test is not None and confusion is None and report.test.is_numeric:
         drawn.append(residual_figure(report.test, report.task.target))
     return {figure.key: figure for figure in drawn if figure is not None}
 
@@ -152,11 +152,10 @@ def _versions() -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    # The file itself: importing plotly.offline loads the whole graphing library for one string.
-    from importlib.resources import files
+    from plotly.offline import get_plotlyjs
 
-    text = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-    return text.replace("\r\n", "\n")
+    # A browser reads line ends as \n, and the policy's digest is taken of what it reads.
+    return str(get_plotlyjs()).replace("\r\n", "\n")
 
 
 def _template_text(name: str) -> str:

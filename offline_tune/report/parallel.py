@@ -43,7 +43,7 @@ def parallel_figure(report: Report) -> Figure | None:
     """The winner's family; None below two scored trials or without a parameter that varies."""
     trials = report.family_trials
     varied = _varied(report)
-    axes = [_parameter_axis(parameter) for parameter in varied[:MOST_AXES]]
+    axes = [_parameter_axis(parameter, report.winner_family) for parameter in varied[:MOST_AXES]]
     if len(trials) < _LEAST_LINES or not axes:
         return None
     axes.append(_score_axis(report))
@@ -69,14 +69,13 @@ def _varied(report: Report) -> Sequence[Parameter]:
     return sorted(varied, key=lambda p: -report.importances.get(p.name, 0.0))
 
 
-def _parameter_axis(parameter: Parameter) -> Axis:
+def _parameter_axis(parameter: Parameter, family: str) -> Axis:
     def place(trial: TrialFacts) -> float:
         if parameter.name not in trial.values or not parameter.contains(trial.values[parameter.name]):
             return _OFF
         return parameter.to_unit(trial.values[parameter.name])
 
-    prefix, _, own = parameter.name.rpartition(".")
-    return Axis(printable(own or prefix, 26), _ticks(parameter), place)
+    return Axis(printable(parameter.name.removeprefix(f"{family}."), 26), _ticks(parameter), place)
 
 
 def _ticks(parameter: Parameter) -> tuple[tuple[float, str], ...]:
@@ -180,12 +179,12 @@ def _layout(axes: Sequence[Axis]) -> Mapping[str, Any]:
     ]
     hidden = {"visible": False, "fixedrange": True}
     return {
-        "xaxis": {**hidden, "range": [-0.1, len(axes) - 0.2]},
+        "xaxis": {**hidden, "range": [-0.03 * len(axes), len(axes) - 1 + 0.03 * len(axes)]},
         "yaxis": {**hidden, "range": [_OFF - 0.06, 1.05]},
         "shapes": lines,
         "annotations": [*titles, *ticks],
         "hovermode": "closest",
-        "margin": {"t": 100, "l": 20, "r": 60, "b": 20},
+        "margin": {"t": 100, "l": 20, "r": 90, "b": 20},
         "legend": {"orientation": "h", "y": -0.02},
     }
 

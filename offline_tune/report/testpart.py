@@ -31,6 +31,11 @@ class TestPart:
     ensemble_predicted: Labels | None = None
     ensemble_probabilities: NDArray[np.float64] | None = None
 
+    @property
+    def is_numeric(self) -> bool:
+        """Whether residuals can be taken: there are rows, and all are numbers."""
+        return len(self.truth) > 0 and all(array.dtype.kind in "biuf" for array in (self.truth, self.predicted))
+
 
 def read_test(path: Path) -> TestPart | None:
     """Read test.npz; None where the run had no test part.
@@ -41,7 +46,7 @@ def read_test(path: Path) -> TestPart | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             known = {name: stored[name] for name in TestPart.__dataclass_fields__ if name in stored}
         part = TestPart(**known)
         lengths = {len(array) for array in known.values()}

@@ -92,14 +92,18 @@ def _facts(trial: FrozenTrial, sign: float) -> TrialFacts:
             score=sign * float(trial.values[0]) if trial.state.is_finished() and trial.values else None,
             outcome=str(outcome.get("sentence", "")),
             detail=str(outcome.get("detail", "")),
-            seconds=outcome.get("seconds"),
-            scores=dict(outcome.get("scores", {})),
+            seconds=_number(outcome.get("seconds")),
+            scores={str(name): float(score) for name, score in outcome.get("scores", {}).items()},
             fold_scores=tuple(map(float, outcome.get("fold_scores", ()))),
-            train_score=outcome.get("train_score"),
-            peak_mib=outcome.get("peak_mib"),
+            train_score=_number(outcome.get("train_score")),
+            peak_mib=_number(outcome.get("peak_mib")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"trial {trial.number} must carry the record that offline-tune wrote, got {type(error).__name__} "
             "reading it; restore study.db from a copy"
         ) from error
+
+
+def _number(found: Any) -> float | None:
+    return None if found is None else float(found)

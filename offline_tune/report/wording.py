@@ -6,6 +6,7 @@ done here: the template does it.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 from offline_tune.space import Value
@@ -46,11 +47,13 @@ def value_text(value: Value, limit: int = 40) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a person's units.
+    """Seconds in a person's units; a dash where they are not known.
 
     >>> duration(0.0123), duration(12.34), duration(200), duration(7300)
     ('0.01 s', '12.3 s', '3 min 20 s', '2 h 1 min')
     """
+    if not math.isfinite(seconds):
+        return "-"
     if seconds < 1:
         return f"{seconds:.2f} s"
     if seconds < 60:

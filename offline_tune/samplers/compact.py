@@ -10,17 +10,18 @@ import numpy as np
 
 from offline_tune.errors import DecodingError
 from offline_tune.history import History
-from offline_tune.llm.contract import LanguageModel, Sampling
+from offline_tune.llm.contract import Completion, LanguageModel, Sampling
 from offline_tune.llm.matcher import AutomatonMatcher, TokenAutomaton
-from offline_tune.prompt.compact import CompactDialect, levels_of
+from offline_tune.prompt.compact import ROOT, CompactDialect, levels_of
 from offline_tune.prompt.outcome import CENTRES, expected_improvement
 from offline_tune.prompt.vocabulary import N_OUTCOMES, VOCABULARY
 from offline_tune.samplers.draft import Draft, Forecast, call_seeds
 from offline_tune.samplers.proposal import Answer, Call
-from offline_tune.space import Parameter, SearchSpace, Values
+from offline_tune.space import Parameter, SearchSpace, Value, Values
 
 _LEAST_SCORES = 2  # below this no outcome has a scale
 _PROMPT_TOKENS = 1600
+_FAVOURED = 3  # families that half of the drafts are held to
 
 
 class CompactDrafter:
@@ -35,6 +36,7 @@ class CompactDrafter:
         self._model, self._sampling = model, sampling
         self._dialect = CompactDialect(space)
         self._automaton = candidate_automaton(self._dialect)
+        self._held: dict[Value, TokenAutomaton] = {}
         header, longest = len(self._dialect.header), self._automaton.longest
         self._limit = min(_PROMPT_TOKENS, model.n_ctx - longest - 2)
         if self._limit < header + longest:
@@ -54,13 +56,20 @@ class CompactDrafter:
         return hashlib.sha256(repr(self._automaton).encode()).hexdigest()[:16]
 
     def draft(self, history: History, k: int, seed: int, first_trial: int) -> tuple[tuple[Draft, ...], Call]:
-        """K candidates after one prompt; a level becomes a random value of its bin."""
+        """K candidates after one prompt; a level becomes a random value of its bin.
+
+        Where the space is rooted in families, half of the drafts are free, and the other half is held to the families
+        that have done best so far: a choice that is made before anything else must not starve what follows it.
+        """
         prompt = [*self._dialect.prompt_tokens(history, self._limit), VOCABULARY.ids["<propose>"]]
         before = self._model.counters
         seeds = call_seeds(seed, first_trial, k)
-        completions = self._model.complete(
-            prompt, AutomatonMatcher(self._automaton), k, self._sampling, seeds, self._automaton.longest
-        )
+        completions: list[Completion] = []
+        for automaton, share in self._portions(history, k):
+            wanted = seeds[len(completions) : len(completions) + share]
+            completions += self._model.complete(
+                prompt, AutomatonMatcher(automaton), len(wanted), self._sampling, wanted, automaton.longest
+            )
         after = self._model.counters
         drafts = tuple(
             Draft(self._dialect.read_candidate(c.tokens, np.random.default_rng(s)), c.logprob)
@@ -80,6 +89,20 @@ class CompactDrafter:
         )
         return drafts, call
 
+    def _portions(self, history: History, k: int) -> list[tuple[TokenAutomaton, int]]:
+        """Which grammar holds how many of the k drafts."""
+        best = best_families(history)[:_FAVOURED]
+        if not best:
+            return [(self._automaton, k)]
+        each = k // 2 // len(best)
+        held = [(self._held_to(family), each) for family in best] if each else []
+        return [(self._automaton, k - each * len(held)), *held]
+
+    def _held_to(self, family: Value) -> TokenAutomaton:
+        if family not in self._held:
+            self._held[family] = candidate_automaton(self._dialect, family)
+        return self._held[family]
+
     def forecast(self, history: History, candidates: tuple[Values, ...]) -> tuple[Forecast, ...] | None:
         """The outcome distribution that the model gives each candidate, summed up; None below two scores."""
         if len(history.scored) < _LEAST_SCORES or not candidates:
@@ -97,8 +120,21 @@ class CompactDrafter:
         )
 
 
-def candidate_automaton(dialect: CompactDialect) -> TokenAutomaton:
+def best_families(history: History) -> list[Value]:
+    """The families tried with success, best first; none where the space has no choice of family."""
+    root = history.space.by_name.get(ROOT)
+    if root is None or root.is_fixed:
+        return []
+    ranked = sorted(history.scored, key=lambda o: (-(o.score or 0.0), o.number))
+    return list(dict.fromkeys(o.values[ROOT] for o in ranked))
+
+
+def candidate_automaton(dialect: CompactDialect, family: Value = None) -> TokenAutomaton:
     """The token grammar of (name value)* over a space: exactly its candidates, level by level.
+
+    Args:
+        dialect: of the space.
+        family: the only family allowed; None for all.
 
     Raises:
         DecodingError: every parameter is fixed, so that there is nothing to write.
@@ -121,8 +157,12 @@ def candidate_automaton(dialect: CompactDialect) -> TokenAutomaton:
         else:
             follow = [end] * len(levels_of(parameter))
         place = dialect.places[parameter.name]
-        tokens = (VOCABULARY.value(place, level) for level in levels_of(parameter))
-        states.append(dict(zip(tokens, follow, strict=True)))
+        tokens = [VOCABULARY.value(place, level) for level in levels_of(parameter)]
+        ways = dict(zip(tokens, follow, strict=True))
+        if parameter.name == ROOT and family is not None:
+            only = tokens[parameter.lattice.index(family)]
+            ways = {only: ways[only]}
+        states.append(ways)
         states.append({VOCABULARY.name(place): len(states) - 1})
         return len(states) - 1
 

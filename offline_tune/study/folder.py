@@ -194,5 +194,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"the output must be writable, got {error.strerror or error} for {path}; free space, change its rights or choose another --out"
+            f"the output must be writable, got {error.strerror or error} for {path}; "
+            "free space, change its rights or choose another --out"
         ) from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from offline_tune.errors import StudyError
 from offline_tune.study.folder import RunFolder, read_json, write_json
@@ -38,13 +38,13 @@ class RunSettings:
     workers: int = 0
     seed: int = 0
     model: Path | None = None
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda", "metal"] = "auto"
     drafts: int = 64
     temperature: float = 1.0
     ensemble: str = "caruana"
     description: str = ""
-    budget: Budget = Budget()
-    limits: TrialLimits = TrialLimits()
+    budget: Budget = field(default_factory=Budget)
+    limits: TrialLimits = field(default_factory=TrialLimits)
     data_digest: str = ""
     model_sha256: str = ""
     version: str = ""
@@ -73,7 +73,7 @@ class RunSettings:
 
 
 def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
-    known = {field.name for field in fields(RunSettings)}
+    known = {each.name for each in fields(RunSettings)}
     typed = {name: value for name, value in content.items() if name in known}
     for name in ("data", "out", "test", "model"):
         typed[name] = Path(typed[name]) if typed.get(name) is not None else None

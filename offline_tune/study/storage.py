@@ -34,7 +34,9 @@ def create_study(path: Path, name: str, space: SearchSpace, metric: str) -> optu
         stored = study.user_attrs.get(SPACE)
         if stored is None:
             study.set_user_attr(SPACE, space.to_json())
-            study.set_metric_names([metric])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([metric])
         elif not SearchSpace.from_json(stored).is_compatible(space):
             raise StudyError(
                 f"the study {name!r} must have the search space it was made with, got another for {path}; "
@@ -83,13 +85,15 @@ def storage_errors(path: Path) -> Iterator[None]:
             ) from error
         if "full" in text or "readonly" in text or "unable to open" in text or "disk I/O" in text:
             raise OutputError(
-                f"the storage must be writable, got {_last_line(error)} for {path}; free space or change its rights, then resume"
+                f"the storage must be writable, got {_last_line(error)} for {path}; "
+                "free space or change its rights, then resume"
             ) from error
         if isinstance(error, RuntimeError) and not isinstance(error, SQLAlchemyError):
             if "schema" not in text and "version" not in text:
                 raise
         raise StudyError(
-            f"the storage must be an Optuna SQLite file, got {_last_line(error)} for {path}; restore a copy or start a new run"
+            f"the storage must be an Optuna SQLite file, got {_last_line(error)} for {path}; "
+            "restore a copy or start a new run"
         ) from error
 
 

@@ -86,7 +86,8 @@ def n_waiting(study: optuna.Study) -> int:
 
 def _complete(study: optuna.Study, space: SearchSpace, trial: optuna.Trial, fallback: Provenance) -> Asked:
     values = space.suggest(trial)
-    stored = trial.user_attrs.get(PROVENANCE)
+    # The sampler wrote to the storage behind this trial object, which remembers what it first read.
+    stored = study._storage.get_trial(trial._trial_id).user_attrs.get(PROVENANCE)
     if stored is None:
         stored = fallback.to_json()
         trial.set_user_attr(PROVENANCE, stored)

@@ -16,7 +16,7 @@ from offline_tune import __version__, airgap
 from offline_tune.data.dataset import Dataset
 from offline_tune.data.prepare import load_dataset
 from offline_tune.errors import StudyError, UsageError
-from offline_tune.evaluator.families import FAMILIES, Family, default_of, families_for, space_of
+from offline_tune.evaluator.families import Family, default_of, families_for, space_of
 from offline_tune.evaluator.pool import PoolEvaluator
 from offline_tune.llm.contract import LanguageModel, Sampling
 from offline_tune.samplers.chat import ChatDrafter
@@ -154,7 +154,7 @@ def _go(study: optuna.Study, parts: Parts, listener: Listener) -> RunResult:
             stack.callback(parts.model.close)
         evaluator = stack.enter_context(
             PoolEvaluator(
-                parts.dataset, settings.limits, settings.workers or psutil.cpu_count() or 1, initializer=airgap_worker
+                parts.dataset, settings.limits, settings.workers or psutil.cpu_count() or 1, initializer=airgap.engage
             )
         )
         loop = Loop(
@@ -189,11 +189,6 @@ def _go(study: optuna.Study, parts: Parts, listener: Listener) -> RunResult:
     )
     result.save(folder)
     return result
-
-
-def airgap_worker() -> None:
-    """What every worker does first: refuse the network itself, whatever it inherited."""
-    airgap.engage()
 
 
 def _asker(parts: Parts, ledger: Ledger) -> Asker:
@@ -273,6 +268,3 @@ def _facts(parts: Parts) -> dict[str, Any]:
             "parameters": info.n_parameters,
         },
     }
-
-
-__all__ = ["FAMILIES", "SAMPLERS", "Parts", "airgap_worker", "resume", "start"]

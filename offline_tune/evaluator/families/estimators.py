@@ -101,7 +101,7 @@ class VendorRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Predicted targets in their own unit, shape (n,)."""
         with _quiet_thread():
             found = self.estimator_.predict(_framed(X, self.levels_, self.estimator_), **_one(self.estimator_))
-        return np.asarray(found, dtype=np.float64).reshape(-1) * self.scale_ + self.center_
+            return np.asarray(found, dtype=np.float64).reshape(-1) * self.scale_ + self.center_
 
 
 @contextmanager

@@ -65,10 +65,10 @@ function element(name, text) {
 function callElement(call) {
   const details = element("details");
   details.append(element("summary", `before trial ${call.first_trial}: ${call.answers.length} answers, ` +
-    `${call.tokens_in} tokens in, ${call.tokens_out} out, ${call.seconds.toFixed(2)} s`));
+    `${call.tokens_in} tokens in, ${call.tokens_out} out, ${(call.seconds ?? NaN).toFixed(2)} s`));
   details.addEventListener("toggle", () => {
     if (details.children.length > 1) return;
-    const answers = call.answers.map((answer) => `${answer.logprob.toFixed(2).padStart(9)}  ${answer.text}`).join("\n");
+    const answers = call.answers.map((answer) => `${(answer.logprob ?? NaN).toFixed(2).padStart(9)}  ${answer.text}`).join("\n");
     details.append(element("h3", "Prompt"), element("pre", call.prompt));
     details.append(element("h3", "Answers, each after its log-probability"), element("pre", answers));
   });
