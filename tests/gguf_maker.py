@@ -82,13 +82,16 @@ def make_gguf(
     spread: float = 4.0,
     seed: int = 0,
     nan: bool = False,
+    quantized: str | None = None,
     tensors: bool = True,
     tokenizer: bool = True,
     arch: str = "llama",
     template: str | None = None,
     extra: Mapping[str, str | int | float | bool] | None = None,
 ) -> Path:
-    """Write a GGUF. `spread` is about the standard deviation of the logits; `nan` poisons the output norm."""
+    """Write a GGUF. `spread` is about the standard deviation of the logits; `nan` poisons the output norm;
+    `quantized` names a storage type for the matrices of the layers, such as "Q8_0" (blocks of 32).
+    """
     writer = gguf.GGUFWriter(path, arch)
     _write_shape(writer, n_ctx, width, layers, heads, len(tokens))
     if tokenizer:
@@ -96,7 +99,7 @@ def make_gguf(
     for key, value in (extra or {}).items():
         _ADD[type(value)](writer, key, value)
     if tensors:
-        _write_tensors(writer, np.random.default_rng(seed), len(tokens), width, layers, spread, nan)
+        _write_tensors(writer, np.random.default_rng(seed), len(tokens), width, layers, spread, nan, quantized)
     return _finish(writer, path)
 
 
@@ -169,17 +172,29 @@ def _write_tensors(
     layers: int,
     spread: float,
     nan: bool,
+    quantized: str | None,
 ) -> None:
     matrix = _matrices(rng)
     _write_ends(writer, matrix, n_vocab, width, spread, np.nan if nan else 1.0)
     for layer in range(layers):
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", matrix(width, width))
-        for name, shape in (("ffn_gate", (2 * width, width)), ("ffn_up", (2 * width, width))):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", matrix(*shape))
-        writer.add_tensor(f"blk.{layer}.ffn_down.weight", matrix(width, 2 * width))
+            _write_matrix(writer, f"blk.{layer}.{name}.weight", matrix(width, width), quantized)
+        for name, shape in (
+            ("ffn_gate", (2 * width, width)),
+            ("ffn_up", (2 * width, width)),
+            ("ffn_down", (width, 2 * width)),
+        ):
+            _write_matrix(writer, f"blk.{layer}.{name}.weight", matrix(*shape), quantized)
         for name in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width, np.float32))
+
+
+def _write_matrix(writer: gguf.GGUFWriter, name: str, values: np.ndarray, quantized: str | None) -> None:
+    if quantized is None:
+        writer.add_tensor(name, values)
+    else:
+        kind = gguf.GGMLQuantizationType[quantized]
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
 
 def _matrices(rng: np.random.Generator) -> Callable[..., np.ndarray]:

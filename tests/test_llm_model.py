@@ -164,6 +164,15 @@ def test_what_the_prompt_cache_held_changes_no_bit(model, path, prompt):
     assert draw(model, prompt) == fresh
 
 
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+def test_a_quantised_model_answers_and_its_cache_changes_no_bit(folder, kind):
+    path = gguf_maker.make_spm(folder / f"{kind}.gguf", width=256, quantized=kind)
+    used, fresh = load_model(path), load_model(path)
+    draw(used, [1] * 150, range(3))
+    used.logits_after([1] * 100, [[260]])
+    assert draw(used, [1] * 200) == draw(fresh, [1] * 200)
+
+
 def test_a_longer_prompt_is_evaluated_from_the_last_whole_chunk(model):
     rng = np.random.default_rng(1)
     long = [1, *rng.integers(259, 270, 200).tolist()]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from offline_tune.history import History
 from offline_tune.samplers.draft import Forecast
 from offline_tune.samplers.proposal import Source
-from offline_tune.samplers.surrogate import LEAST, Surrogate
-from offline_tune.space import SearchSpace, Values
+from offline_tune.samplers.surrogate import LEAST, Surrogate, features
+from offline_tune.space import Values
 
 _NEAR = 0.03  # candidates closer than this in every coordinate teach the same
 
@@ -50,28 +50,32 @@ def choose(
         least_from_model: how many of the n come from the model as long as it has any left.
     """
     surrogate = Surrogate(history, seed) if len(history.scored) >= LEAST else None
-    left, chosen = list(contenders), list[Contender]()
+    points = features(history.space, [c.values for c in contenders])
+    left, chosen = list(range(len(contenders))), list[int]()
     while left and len(chosen) < n:
-        merit = _merit(left, history, surrogate)
-        owed = least_from_model - sum(c.source is Source.MODEL for c in chosen)
-        if owed >= n - len(chosen) and any(c.source is Source.MODEL for c in left):
-            merit = np.where([c.source is Source.MODEL for c in left], merit, -np.inf)
+        merit = _merit([contenders[i] for i in left], points[left], history, surrogate)
+        owed = least_from_model - sum(contenders[i].source is Source.MODEL for i in chosen)
+        written = np.array([contenders[i].source is Source.MODEL for i in left])
+        if owed >= n - len(chosen) and written.any():
+            merit = np.where(written, merit, -np.inf)
         best = left.pop(int(np.argmax(merit)))
         chosen.append(best)
         if surrogate is not None and len(chosen) < n:
-            surrogate.pretend(best.values)
-        apart = [c for c in left if not _is_near(history.space, c.values, best.values)]
+            surrogate.pretend(points[best])
+        apart = [i for i in left if np.abs(points[i] - points[best]).max() >= _NEAR]
         left = apart if len(apart) >= n - len(chosen) else left
-    return tuple(chosen)
+    return tuple(contenders[i] for i in chosen)
 
 
-def _merit(contenders: Sequence[Contender], history: History, surrogate: Surrogate | None) -> NDArray[np.float64]:
+def _merit(
+    contenders: Sequence[Contender], points: NDArray[np.float64], history: History, surrogate: Surrogate | None
+) -> NDArray[np.float64]:
     """(k,) greater is better."""
     share = classical_share(len(history.scored)) if surrogate is not None else 0.0
     model = _ranks(np.array([_model_merit(c) for c in contenders]))
     if surrogate is None or share == 0.0:
         return model
-    return (1 - share) * model + share * _ranks(surrogate.expected_improvement([c.values for c in contenders]))
+    return (1 - share) * model + share * _ranks(surrogate.expected_improvement(points))
 
 
 def _model_merit(contender: Contender) -> float:
@@ -85,9 +89,3 @@ def _ranks(merit: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.stats import rankdata
 
     return np.asarray((rankdata(merit) - 1) / max(len(merit) - 1, 1))
-
-
-def _is_near(space: SearchSpace, one: Values, other: Values) -> bool:
-    a, b = space.to_unit(one), space.to_unit(other)
-    same_branch = np.array_equal(np.isnan(a), np.isnan(b))
-    return bool(same_branch and np.nanmax(np.abs(a - b), initial=0.0) < _NEAR)

@@ -36,7 +36,6 @@ class Surrogate:
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-        self._space = history.space
         self._x = features(history.space, [o.values for o in history.scored])
         scores = np.array([o.score for o in history.scored])
         # Ranks tame the few terrible trials that would otherwise set the scale.
@@ -49,20 +48,20 @@ class Surrogate:
             warnings.simplefilter("ignore")  # a length scale at its bound is a fine answer here
             self._process.fit(self._x, self._y)
 
-    def pretend(self, values: Values) -> None:
-        """Take a candidate as tried with its own prediction (kriging believer), so that the next differs from it."""
-        x = features(self._space, [values])
+    def pretend(self, point: NDArray[np.float64]) -> None:
+        """Take a candidate (d,) as tried with its own prediction (kriging believer), so that the next differs."""
+        x = point[None]
         self._x, self._y = np.vstack([self._x, x]), np.append(self._y, self._process.predict(x))
         self._process.set_params(kernel=self._process.kernel_, optimizer=None)
         self._process.fit(self._x, self._y)
 
-    def expected_improvement(self, candidates: Sequence[Values]) -> NDArray[np.float64]:
-        """(k,) expected improvement over the best score, in standard deviations of the history's scores."""
+    def expected_improvement(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(k, d) -> (k,) expected improvement over the best score, in standard deviations of the history's scores."""
         from scipy.stats import norm
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tiny negative variances are cut to zero by the library, with a warning
-            mean, deviation = self._process.predict(features(self._space, candidates), return_std=True)
+            mean, deviation = self._process.predict(points, return_std=True)
         deviation = np.maximum(deviation, 1e-9)
         z = (mean - self._y.max()) / deviation
         return np.asarray(deviation * (z * norm.cdf(z) + norm.pdf(z)))

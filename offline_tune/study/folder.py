@@ -15,10 +15,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,12 +95,12 @@ class RunFolder:
             StudyError: there is a run in it already.
             OutputError: it cannot be written.
         """
-        if self.settings.exists() or self.storage.exists():
-            raise StudyError(
-                f"--out must be a folder without a run, got {self.path}; "
-                f"continue it with `offline-tune resume {self.path}` or choose another folder"
-            )
         with writing(self.path):
+            if self.settings.exists() or self.storage.exists():
+                raise StudyError(
+                    f"--out must be a folder without a run, got {self.path}; "
+                    f"continue it with `offline-tune resume {self.path}` or choose another folder"
+                )
             (self.path / "oof").mkdir(parents=True, exist_ok=True)
             probe = self.path / ".write-test"
             probe.write_text("", encoding="utf-8")
@@ -110,7 +112,11 @@ class RunFolder:
         Raises:
             UsageError: no run.json in it.
         """
-        if not self.settings.is_file():
+        try:
+            has_run = self.settings.is_file()
+        except OSError:  # a name too long, a folder that may not be entered
+            has_run = False
+        if not has_run:
             raise UsageError(
                 f"a run folder must hold run.json, got {self.path}; give the --out folder of an earlier run"
             )
@@ -145,11 +151,23 @@ class RunFolder:
             partial.replace(path)
 
     def load_oof(self, number: int) -> NDArray[np.float32] | None:
-        """A trial's out-of-fold predictions, None where there are none."""
-        if not self.oof(number).is_file():
+        """A trial's out-of-fold predictions, None where there are none.
+
+        Raises:
+            StudyError: the file is damaged.
+        """
+        path = self.oof(number)
+        if not path.is_file():
             return None
-        with np.load(self.oof(number), allow_pickle=False) as stored:
-            return np.asarray(stored["oof"], dtype=np.float32)
+        try:
+            # A file that is no archive gives a bare array, or an error of its own for each way to be broken.
+            with np.load(path, allow_pickle=False) as stored:
+                return np.asarray(stored["oof"], dtype=np.float32)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+            raise StudyError(
+                f"out-of-fold predictions must be an .npz of this run, got {type(error).__name__} for {path}; "
+                "remove it: its trial then stays out of the ensemble"
+            ) from error
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -160,7 +178,8 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     """
     with writing(path):
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Escapes keep names of files that are no text, such as Latin-1 ones.
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
 
@@ -174,7 +193,7 @@ def read_json(path: Path) -> dict[str, object]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise StudyError(f"a run must have {path.name}, found none in {path.parent}; give another folder") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path.name} must be readable JSON, got {error}; restore it or start a new run") from error
     if not isinstance(content, dict):
         raise StudyError(

@@ -74,9 +74,10 @@ class RunResult:
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             scored = {name: _scored(content.pop(name)) for name in ("winner", "best_default", "ensemble")}
-            assert scored["winner"] is not None
+            if scored["winner"] is None:
+                raise ValueError("no winner")
             return cls(**{**content, **scored, "spent": Spent(**content["spent"])})
-        except (KeyError, TypeError, ValueError, AssertionError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise StudyError(
                 f"result.json must hold this version's result, got {error!r}; run the study again"
             ) from error

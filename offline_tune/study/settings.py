@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from offline_tune.errors import StudyError
+from offline_tune.errors import StudyError, UsageError
 from offline_tune.study.folder import RunFolder, read_json, write_json
 from offline_tune.task import Budget, TrialLimits
 
@@ -68,7 +68,7 @@ class RunSettings:
             )
         try:
             return replace(cls(**_typed(content)), out=folder.path)
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, UsageError) as error:
             raise StudyError(f"run.json must hold this version's settings, got {error}; start a new run") from error
 
 

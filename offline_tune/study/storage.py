@@ -12,7 +12,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from offline_tune.errors import OutputError, StudyError
@@ -20,17 +20,24 @@ from offline_tune.space import SearchSpace
 
 SPACE = "offline_tune:space"
 SCORES = "offline_tune:scores"
-_BUSY_SECONDS = 10
+BUSY_SECONDS = 10.0  # how long a write waits for another program that holds the file
+_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_UNWRITABLE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
 
 
-def create_study(path: Path, name: str, space: SearchSpace, metric: str) -> optuna.Study:
+def create_study(
+    path: Path, name: str, space: SearchSpace, metric: str, busy_seconds: float = BUSY_SECONDS
+) -> optuna.Study:
     """A new study that maximises; the search space is stored with it.
 
     Raises:
         StudyError: a study of this name is there with another space, or the file is no database.
+        OutputError: the file cannot be written.
     """
+    name = name.encode("utf-8", "replace").decode()  # a file's name may hold bytes that are no text
     with storage_errors(path):
-        study = optuna.create_study(storage=_storage(path), study_name=name, direction="maximize", load_if_exists=True)
+        storage = _storage(path, busy_seconds)
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         stored = study.user_attrs.get(SPACE)
         if stored is None:
             study.set_user_attr(SPACE, space.to_json())
@@ -45,7 +52,9 @@ def create_study(path: Path, name: str, space: SearchSpace, metric: str) -> optu
         return study
 
 
-def load_study(path: Path, sampler: BaseSampler | None = None) -> tuple[optuna.Study, SearchSpace]:
+def load_study(
+    path: Path, sampler: BaseSampler | None = None, busy_seconds: float = BUSY_SECONDS
+) -> tuple[optuna.Study, SearchSpace]:
     """The one study of a file, and its space.
 
     Raises:
@@ -54,7 +63,7 @@ def load_study(path: Path, sampler: BaseSampler | None = None) -> tuple[optuna.S
     if not path.is_file():
         raise StudyError(f"a run must have {path.name}, found none in {path.parent}; start it with `offline-tune run`")
     with storage_errors(path):
-        storage = _storage(path)
+        storage = _storage(path, busy_seconds)
         names = optuna.get_all_study_names(storage)
         if len(names) != 1:
             raise StudyError(f"{path.name} must hold one study, got {len(names)} in {path}; give another run folder")
@@ -77,32 +86,50 @@ def storage_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, sqlite3.Error, RuntimeError) as error:
-        text = " ".join(str(part) for part in (error, error.__cause__))
-        if "locked" in text or "busy" in text:
-            raise StudyError(
-                f"the storage must be free, got {path} locked by another program; close it and resume"
-            ) from error
-        if "full" in text or "readonly" in text or "unable to open" in text or "disk I/O" in text:
-            raise OutputError(
-                f"the storage must be writable, got {_last_line(error)} for {path}; "
-                "free space or change its rights, then resume"
-            ) from error
-        if isinstance(error, RuntimeError) and not isinstance(error, SQLAlchemyError):
-            if "schema" not in text and "version" not in text:
-                raise
-        raise StudyError(
-            f"the storage must be an Optuna SQLite file, got {_last_line(error)} for {path}; "
-            "restore a copy or start a new run"
-        ) from error
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+        raise _translated(error, path) from error
+    except RuntimeError as error:
+        if "table schema" not in str(error):  # Optuna's words for a file of another version
+            raise
+        raise _not_ours(error, path) from error
 
 
-def _storage(path: Path) -> RDBStorage:
+def _translated(error: Exception, path: Path) -> StudyError | OutputError:
+    cause = _sqlite_error(error)
+    code = getattr(cause, "sqlite_errorname", "")
+    if code.startswith(_BUSY):
+        return StudyError(f"the storage must be free, got {path} locked by another program; close it and resume")
+    if code.startswith(_UNWRITABLE):
+        return OutputError(
+            f"the storage must be writable, got {_first_line(cause)} for {path}; "
+            "free space or change its rights, then resume"
+        )
+    return _not_ours(cause, path)
+
+
+def _not_ours(error: BaseException, path: Path) -> StudyError:
+    return StudyError(
+        f"the storage must be an Optuna SQLite file, got {_first_line(error)} for {path}; "
+        "restore a copy or start a new run"
+    )
+
+
+def _sqlite_error(error: BaseException) -> BaseException:
+    """What SQLite said, below what SQLAlchemy and Optuna made of it; the error itself where SQLite said nothing."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, sqlite3.Error):
+        inner = getattr(inner, "orig", None) or inner.__cause__
+    return inner or error
+
+
+def _storage(path: Path, busy_seconds: float) -> RDBStorage:
+    # Written as a URL: a bare path with a question mark, a percent sign or braces would name another file.
+    url = URL.create("sqlite", database=str(path)).render_as_string()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = RDBStorage(
-            f"sqlite:///{path}",
-            engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}},
+            url,
+            engine_kwargs={"connect_args": {"timeout": busy_seconds}},
             skip_compatibility_check=False,
             skip_table_creation=False,
         )
@@ -117,6 +144,5 @@ def _storage(path: Path) -> RDBStorage:
     return storage
 
 
-def _last_line(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
