@@ -59,9 +59,8 @@ def show(name: str, result: dict, out: Path, seconds: float) -> None:
     proposed = [t for t in study.trials if source(t) is Source.MODEL]
     distinct = {space.key(t.params) for t in proposed if space.contains(t.params)}
     winner, default, together = result["winner"], result["best_default"], result["ensemble"]
-    print(
-        f"\n{name}: {len(study.trials)} trials in {seconds:.0f} s, winner {winner['label']} {winner['values'].get('family')}"
-    )
+    family = winner["values"].get("family")
+    print(f"\n{name}: {len(study.trials)} trials in {seconds:.0f} s, winner {winner['label']} {family}")
     print(f"  by the model: {len(proposed)} candidates, {len(distinct)} of them valid and distinct")
     print(f"  {metric} cross-validated: winner {winner['cv'][metric]:.5f}, best default {default['cv'][metric]:.5f}")
     for shown in result["facts"]["metrics"]:

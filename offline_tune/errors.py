@@ -16,6 +16,7 @@ OfflineTuneError            1
 ├── EvaluationError         11  no trial could be evaluated
 └── ArtifactError           12  an exported model cannot be loaded or does not fit the data
 
+airgap.NetworkRefused       13  something tried to leave this machine (a PermissionError, raised below this module)
 Ctrl-C ends a run cleanly with exit code 130.
 """
 

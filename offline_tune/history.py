@@ -7,6 +7,7 @@ are negated here and nowhere else.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,19 +91,24 @@ class History:
 
 
 def of_study(study: optuna.Study, space: SearchSpace) -> History:
-    """Read a single-objective study. Trials whose parameters lie outside `space` are left out."""
+    """Read a single-objective study.
+
+    Parameters that `space` does not know are not looked at; trials that lie outside it in those it knows are left
+    out. A score that is not finite counts as a failure.
+    """
     sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
     trials = study.get_trials(deepcopy=False, states=None)
-    return History(space, tuple(_observation(t, sign) for t in trials if space.contains(t.params)))
+    known = ((trial, {n: v for n, v in trial.params.items() if n in space.by_name}) for trial in trials)
+    return History(space, tuple(_observation(t, values, sign) for t, values in known if space.contains(values)))
 
 
-def _observation(trial: FrozenTrial, sign: float) -> Observation:
+def _observation(trial: FrozenTrial, values: Values, sign: float) -> Observation:
     done = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values is not None
     outcome = trial.user_attrs.get(OUTCOME)
     return Observation(
         number=trial.number,
-        values=dict(trial.params),
-        score=sign * float(trial.values[0]) if done else None,
+        values=values,
+        score=sign * float(trial.values[0]) if done and math.isfinite(trial.values[0]) else None,
         pending=trial.state in (TrialState.RUNNING, TrialState.WAITING),
         reason=str(json.loads(outcome)["sentence"]) if outcome else "",
     )

@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
 
 INTERRUPTED = 130
+NETWORK_REFUSED = 13
 
 
 def main() -> None:
@@ -16,38 +23,74 @@ def main() -> None:
     # Before anything that starts a thread: a namespace can only be entered by a process that has one.
     from offline_tune import airgap
 
+    _complete_standard_streams()
     airgap.enter_empty_namespace()
     airgap.engage()
     # Two libraries whose idle threads spin stall each other for hundreds of milliseconds a step.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # a library's advice to programmers is nothing to a user
     sys.exit(run_command(sys.argv[1:]))
 
 
-def run_command(arguments: list[str]) -> int:
+def run_command(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code. Errors of this program are one line on stderr."""
     import click
 
+    from offline_tune.airgap import NetworkRefused
     from offline_tune.cli.commands import offline_tune
     from offline_tune.errors import OfflineTuneError
 
     try:
-        offline_tune.main(args=arguments, prog_name="offline-tune", standalone_mode=False)
+        # Not `offline_tune.main`: it takes a broken pipe or an end of file anywhere in the program for the user's wish.
+        with offline_tune.make_context("offline-tune", list(arguments)) as context:
+            offline_tune.invoke(context)
     except OfflineTuneError as error:
-        click.echo(f"error: {_one_line(str(error))}", err=True)
+        _complain(str(error))
         return error.exit_code
+    except NetworkRefused as refused:
+        _complain(f"a run may not leave this machine: {refused}")
+        return NETWORK_REFUSED
     except click.exceptions.Exit as end:
         return int(end.exit_code)
     except click.ClickException as error:
-        error.show()
+        _explain(error)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout has gone (`| head`); its absence must not be reported into the void at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0
 
 
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
+def _explain(error: click.ClickException) -> None:
+    """What click found wrong with the arguments, in one line; a command without any shows its help."""
+    import click
+
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    _complain(
+        f"{error.format_message().rstrip('.')}; see `{context.command_path if context else 'offline-tune'} --help`"
+    )
+
+
+def _complain(message: str) -> None:
+    from offline_tune.cli.output import say
+
+    say(f"error: {' '.join(message.split())}")
+
+
+def _complete_standard_streams() -> None:
+    """Give a process that was started without one of its standard streams an empty one.
+
+    Otherwise the next file opened, the study perhaps, would take its number, and whatever a library prints would be
+    written into that file.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if sys.stdout is not None:  # None where it was closed: then there is nobody to write to
+        # A path or a name may hold what the terminal's encoding does not.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from offline_tune import __version__
 from offline_tune.cli import options
 from offline_tune.cli.options import PATH
+from offline_tune.cli.output import emit, emit_json
+
+if TYPE_CHECKING:
+    from offline_tune.study.settings import RunSettings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,7 +31,7 @@ def offline_tune() -> None:
 @click.option("--metric", help="Any scikit-learn scorer, or log_loss, auc, rmse, mae ...  [default: by task]")
 @click.option("--family", "families", multiple=True, help="Family of models, several times or auto.  [default: auto]")
 @click.option("--sampler", default="llama", show_default=True, help="Who proposes: llama, tpe, gp, random or grid.")
-@click.option("--model", type=PATH, help="A GGUF model.  [default: the shipped one]")
+@options.model
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "metal"]), default="auto", show_default=True)
 @click.option("--test", type=PATH, help="A file with the test part.")
 @click.option("--split-column", help="A column that says train or test.")
@@ -45,40 +48,46 @@ def offline_tune() -> None:
     type=click.Choice(["caruana", "voting", "stacking", "none"]),
     default="caruana",
     show_default=True,
+    help="How the best trials are blended, beside the winner.",
 )
 @click.option("--description", default="", help="What the data are about, in words for an instruct model.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of every random choice.")
 @options.budget
 @options.as_json
 def run(as_json: bool, **given: Any) -> None:
     """Tune models on the table DATA and keep the best."""
+    from offline_tune.cli import progress
     from offline_tune.cli.settings import settings_of
     from offline_tune.tuner import run as runs
 
     settings = settings_of(given)
-    with _watched(settings.out, settings.budget.trials) as listener:
-        runs.start(settings, listener)
-    _end(settings.out, as_json)
+    with progress.resumable(settings.out):
+        with progress.watched() as listener:
+            runs.start(settings, listener)
+        _end(settings.out, as_json)
 
 
 @offline_tune.command()
 @click.argument("folder", type=PATH)
 @click.option("--trials", type=int, help="A new total of trials.")
 @click.option("--time-limit", type=options.DURATION, help="A new time limit, earlier parts of the run included.")
+@click.option("--trial-time-limit", type=options.DURATION, help="A new limit of one trial.")
+@click.option("--trial-memory", type=options.MEMORY, help="A new limit of one trial's memory.")
+@click.option("--workers", type=int, help="Trials that run at the same time from now on.")
 @options.as_json
-def resume(folder: Path, trials: int | None, time_limit: float | None, as_json: bool) -> None:
+def resume(folder: Path, as_json: bool, **given: Any) -> None:
     """Go on with the run in FOLDER, as if it had never stopped."""
-    from offline_tune.study.settings import RunSettings
+    from offline_tune.cli import progress
+    from offline_tune.cli.settings import changed
     from offline_tune.tuner import run as runs
 
     def change(settings: RunSettings) -> RunSettings:
-        total = settings.budget.trials if trials is None else trials
-        seconds = settings.budget.seconds if time_limit is None else time_limit
-        return replace(settings, budget=replace(settings.budget, trials=total, seconds=seconds))
+        return changed(settings, given)
 
-    with _watched(folder, trials) as listener:
-        runs.resume(folder, listener, change)
-    _end(folder, as_json)
+    with progress.resumable(folder):
+        with progress.watched() as listener:
+            runs.resume(folder, listener, change)
+        _end(folder, as_json)
 
 
 @offline_tune.command()
@@ -92,35 +101,35 @@ def report(folder: Path, as_json: bool) -> None:
 @offline_tune.command()
 @click.argument("folder", type=PATH)
 @click.argument("data", type=PATH)
-@click.option("--out", type=PATH, help="A CSV file.  [default: stdout]")
+@click.option("--out", type=PATH, help="A file to write instead of stdout.")
 @click.option("--ensemble", is_flag=True, help="Use the run's ensemble instead of its winner.")
 @click.option("--probabilities", is_flag=True, help="A column for each class's probability.")
-def predict(folder: Path, data: Path, out: Path | None, ensemble: bool, probabilities: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of rows instead of CSV.")
+def predict(folder: Path, data: Path, out: Path | None, ensemble: bool, probabilities: bool, as_json: bool) -> None:
     """Predict the rows of DATA with the model of the run in FOLDER (or of an exported model folder)."""
-    from offline_tune.cli.predict import predict_file
+    from offline_tune.cli import predict as prediction
 
-    text = predict_file(folder, data, ensemble, probabilities)
+    if out is not None:
+        prediction.check_apart(out, data)
+    text = prediction.predict_file(folder, data, ensemble, probabilities, as_json)
     if out is None:
-        click.echo(text, nl=False)
+        emit(text)
     else:
-        from offline_tune.study.folder import writing
-
-        with writing(out):
-            out.write_text(text, encoding="utf-8")
+        prediction.write(out, text)
 
 
 @offline_tune.command()
+@options.model
 @options.as_json
-def doctor(as_json: bool) -> None:
+def doctor(model: Path | None, as_json: bool) -> None:
     """Say what this machine and this installation can do, and whether the network is closed."""
     from offline_tune.cli.doctor import examine
 
-    findings = examine()
+    findings = examine(model)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        emit_json([asdict(finding) for finding in findings])
     else:
-        for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'NO  '}{finding.what}: {finding.detail}")
+        emit("".join(f"{finding.mark:6}{finding.what}: {finding.detail}\n" for finding in findings))
     if not all(finding.ok for finding in findings if finding.required):
         raise click.exceptions.Exit(1)
 
@@ -134,24 +143,27 @@ def models() -> None:
 @options.as_json
 def models_list(as_json: bool) -> None:
     """The shipped models."""
-    from offline_tune.cli.models import shipped
+    from offline_tune.cli.models import line_of, shipped
 
     entries = shipped()
     if as_json:
-        click.echo(json.dumps(entries, indent=1))
-    for entry in () if as_json else entries:
-        click.echo(
-            f"{entry['file']}  {entry['dialect']}  {entry['mib']} MiB  {entry['licence']}  sha256 {entry['sha256']}"
-        )
+        emit_json(entries)
+    else:
+        emit("".join(f"{line_of(entry)}\n" for entry in entries))
 
 
 @models.command("verify")
 @click.argument("path", type=PATH, required=False)
-def models_verify(path: Path | None) -> None:
+@options.as_json
+def models_verify(path: Path | None, as_json: bool) -> None:
     """Check a model's header and its hash against the manifest (the shipped model by default)."""
     from offline_tune.cli.models import verified
 
-    click.echo(verified(path))
+    found = verified(path)
+    if as_json:
+        emit_json(asdict(found))
+    else:
+        emit(f"{found.sentence}\n")
 
 
 @models.command("info")
@@ -160,18 +172,13 @@ def models_verify(path: Path | None) -> None:
 def models_info(path: Path | None, as_json: bool) -> None:
     """What a model file says of itself."""
     from offline_tune.cli.models import described
+    from offline_tune.report.wording import printable
 
     facts = described(path)
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
-    for name, value in {} if as_json else facts.items():
-        click.echo(f"{name:16} {value}")
-
-
-def _watched(folder: Path, trials: int | None) -> Any:
-    from offline_tune.cli.progress import watched
-
-    return watched(folder, trials)
+        emit_json(facts)
+    else:
+        emit("".join(f"{printable(name):40} {printable(value, 200)}\n" for name, value in facts.items()))
 
 
 def _end(folder: Path, as_json: bool) -> None:
@@ -183,6 +190,6 @@ def _end(folder: Path, as_json: bool) -> None:
     run_folder.check_exists()
     written = reports.write(run_folder)
     if as_json:
-        click.echo(json.dumps(read_json(run_folder.result), indent=1, ensure_ascii=False))
+        emit_json(read_json(run_folder.result))
     else:
-        click.echo(summary(written))
+        emit(summary(written))

@@ -7,9 +7,13 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 
 from offline_tune import __version__, airgap
 from offline_tune.errors import OfflineTuneError
+
+_LIBRARIES = ("sklearn", "xgboost", "lightgbm", "catboost", "optuna", "llguidance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +25,32 @@ class Finding:
     detail: str
     required: bool = True
 
+    @property
+    def mark(self) -> str:
+        """How a person sees at once what holds."""
+        return "ok" if self.ok else "NO" if self.required else "no"
 
-def examine() -> tuple[Finding, ...]:
-    """Look at everything."""
-    return (*_machine(), *_network(), *_model())
+
+def examine(model: Path | None = None) -> tuple[Finding, ...]:
+    """Look at everything; `model` is loaded instead of the shipped one."""
+    return (*_machine(), *_network(), _model(model))
 
 
 def _machine() -> Iterator[Finding]:
     import psutil
 
     memory = psutil.virtual_memory()
-    yield Finding("offline-tune", True, f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    python = f"{__version__} on Python {platform.python_version()}, {platform.platform()}"
+    yield Finding("offline-tune", sys.version_info >= (3, 11), python)
     yield Finding("processor", True, f"{os.cpu_count()} cores, {memory.available / 2**30:.1f} GiB of memory free")
-    for name in ("sklearn", "xgboost", "lightgbm", "catboost", "optuna", "llguidance"):
+    for name in _LIBRARIES:
         yield _library(name)
 
 
 def _library(name: str) -> Finding:
     try:
-        module = __import__(name)
-    except ImportError as error:
+        module = import_module(name)
+    except (ImportError, OSError) as error:
         return Finding(name, False, f"cannot be imported ({error}); install offline-tune again")
     return Finding(name, True, str(getattr(module, "__version__", "present")))
 
@@ -51,25 +61,26 @@ def _network() -> Iterator[Finding]:
     detail = "this process and its children have no network at all" if status.namespace else status.namespace_missing
     yield Finding("network namespace", status.namespace, detail, required=False)
     for attempt in airgap.probe():
-        yield Finding(f"tried {attempt.name}", attempt.refused, attempt.detail, required=status.namespace)
+        # Another program does not know of the hook: only a namespace stops it, and not every system allows one.
+        required = attempt.name != "subprocess" or status.namespace
+        yield Finding(f"tried {attempt.name}", attempt.refused, _answer(attempt), required=required)
 
 
-def _model() -> Iterator[Finding]:
+def _answer(attempt: airgap.Probe) -> str:
+    return f"stopped by the {attempt.by}" if attempt.refused else f"not stopped {attempt.detail}".rstrip()
+
+
+def _model(model: Path | None) -> Finding:
     from offline_tune.llm.llama import load_model
     from offline_tune.llm.manifest import shipped_model
 
     try:
-        path = shipped_model()
-        model = load_model(path)
+        loaded = load_model(model or shipped_model(), k_max=1)
     except OfflineTuneError as error:
-        yield Finding("model", False, str(error))
-        return
+        return Finding("model", False, str(error))
     try:
-        info = model.info
-        millions = info.n_parameters / 1e6
-        yield Finding(
-            "model", True, f"{path.name}, {millions:.1f} M parameters, dialect {info.dialect}, {model.n_ctx} tokens"
-        )
+        info = loaded.info
+        size = f"{info.n_parameters / 1e6:.1f} M parameters"
+        return Finding("model", True, f"{info.path.name}, {size}, dialect {info.dialect}, {loaded.n_ctx} tokens")
     finally:
-        model.close()
-    yield Finding("python", sys.version_info >= (3, 11), "3.11 or newer")
+        loaded.close()

@@ -46,6 +46,7 @@ class Memory(click.ParamType[int]):
 DURATION, MEMORY, PATH = Duration(), Memory(), click.Path(path_type=Path)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+model = click.option("--model", type=PATH, help="A GGUF model.  [default: the shipped one]")
 
 
 def together(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -67,9 +68,7 @@ budget = together(
         click.option("--time-limit", type=DURATION, help="Start no batch of trials after this long (90s, 10m, 2h)."),
         click.option("--trial-time-limit", type=DURATION, default="5m", show_default=True, help="Longest trial."),
         click.option("--trial-memory", type=MEMORY, help="Most memory of one trial (512m, 4g)."),
-        click.option(
-            "--llm-calls", type=int, help="Passes of the language model; then its rank-only stand-in proposes."
-        ),
-        click.option("--llm-tokens", type=int, help="Tokens of the language model, prompts and answers."),
+        click.option("--llm-calls", type=int, help="Passes of the language model; afterwards local steps propose."),
+        click.option("--llm-tokens", type=int, help="Tokens of its prompts and answers; afterwards the same."),
     ]
 )

@@ -1,4 +1,4 @@
-"""Predictions for new rows as CSV text."""
+"""Predictions for new rows, as CSV or JSON text."""
 
 from __future__ import annotations
 
@@ -8,31 +8,64 @@ import numpy as np
 import pandas as pd
 
 from offline_tune.data.prepare import load_features
-from offline_tune.errors import ArtifactError
+from offline_tune.errors import ArtifactError, UsageError
 from offline_tune.evaluator.artifact import load_model
-from offline_tune.study.folder import RunFolder
+from offline_tune.evaluator.fitted import FittedModel
+from offline_tune.study.folder import RunFolder, writing
 
 
-def predict_file(folder: Path, data: Path, ensemble: bool, probabilities: bool) -> str:
-    """One line a row of `data`, in its order: the prediction, and each class's probability where wanted.
+def predict_file(folder: Path, data: Path, ensemble: bool, probabilities: bool, as_json: bool = False) -> str:
+    """One line (or JSON object) a row of `data`, in its order: the prediction, and each class's probability if wanted.
 
     Raises:
         ArtifactError: no export in the folder, a damaged one, or one that does not fit the data.
         DataError: the file cannot be read.
+        UsageError: probabilities of a regression.
     """
     model = load_model(_export(folder, ensemble))
-    X = load_features(data, model.task)
+    if probabilities and not model.task.kind.is_classification:
+        raise UsageError("--probabilities needs a classification model, got a regression; leave it out")
+    table = _predictions(model, load_features(data, model.task), probabilities)
+    if as_json:
+        return table.to_json(orient="records", lines=False, double_precision=15, indent=1) + "\n"
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def check_apart(out: Path, data: Path) -> None:
+    """Refuse to write the predictions over their data.
+
+    Raises:
+        UsageError: both are one file.
+    """
+    if out.exists() and data.exists() and out.samefile(data):
+        raise UsageError(f"--out must not be the data file, got {str(out)!r} for both; name another file")
+
+
+def write(out: Path, text: str) -> None:
+    """Write the predictions, whole or not at all.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    partial = out.with_name(f"{out.name}.partial")
+    with writing(out):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _predictions(model: FittedModel, X: pd.DataFrame, probabilities: bool) -> pd.DataFrame:
+    target, classes = model.task.target, model.task.classes
     if not model.task.kind.is_classification:
-        if probabilities:
-            raise ArtifactError("--probabilities needs a classification model, got a regression; leave it out")
-        return _csv(pd.DataFrame({model.task.target: model.predict(X)}))
+        return pd.DataFrame({target: model.predict(X)})
     shares = model.predict_proba(X)
-    labels = np.array(model.task.classes, dtype=object)[shares.argmax(axis=1)] if len(shares) else []
-    table = pd.DataFrame({model.task.target: labels})
+    table = pd.DataFrame({target: np.array(classes, dtype=object)[shares.argmax(axis=1)]})
     if probabilities:
-        for place, name in enumerate(model.task.classes):
+        for place, name in enumerate(classes):
             table[f"probability of {name}"] = shares[:, place]
-    return _csv(table)
+    return table
 
 
 def _export(folder: Path, ensemble: bool) -> Path:
@@ -46,7 +79,3 @@ def _export(folder: Path, ensemble: bool) -> Path:
             f"the run must have exported its {what}, got none in {folder}; finish it with `offline-tune resume`"
         )
     return wanted
-
-
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator="\n")

@@ -2,86 +2,148 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO, cast
 
-import click
-from rich.console import Console, Group
+import optuna
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from offline_tune.cli.output import Audience, say
 from offline_tune.evaluator.contract import Result
 from offline_tune.report.metric import ShownMetric
+from offline_tune.report.wording import duration, printable, value_text
 from offline_tune.samplers.proposal import Call
 from offline_tune.space import Values
+from offline_tune.study.folder import RunFolder
 from offline_tune.study.trials import Asked
 from offline_tune.task import Note, Task
-from offline_tune.tuner.events import Listener
+from offline_tune.tuner.events import Listener, Standing
 
 _ROWS = 8  # trials that the panel shows
+
+
+@contextmanager
+def watched() -> Iterator[Listener]:
+    """A listener for this terminal, or for none."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it would tell of every trial beside us
+    audience = Audience()
+    if audience.isatty():
+        panel = LivePanel(Console(file=cast(TextIO, audience)))
+        with panel.live:
+            yield panel
+    else:
+        yield PlainLines()
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if RunFolder(folder).settings.is_file():
+            say(f"stopped; finished trials are kept, go on with: {shlex.join(['offline-tune', 'resume', str(folder)])}")
+        else:
+            say("stopped before the first trial; nothing was written")
+        raise
+
+
+class Tally:
+    """How far the run is: trials ended, trials wanted, the incumbent."""
+
+    def __init__(self) -> None:
+        self.metric = ShownMetric("")
+        self.standing = Standing(0, 0)
+
+    def count(self, asked: Asked, result: Result) -> None:
+        """One trial more."""
+        before, score = self.standing, (result.scores or {}).get(self.metric.name)
+        is_better = score is not None and (before.best is None or score > before.best[0])
+        best = (score, asked.number) if score is not None and is_better else before.best
+        self.standing = Standing(before.n_finished + 1, before.n_wanted, best)
+
+    @property
+    def best_text(self) -> str:
+        """The incumbent, or nothing."""
+        best = self.standing.best
+        return "" if best is None else f"best {self.metric.text(best[0])} (trial {best[1]})"
 
 
 class PlainLines:
     """One line an event."""
 
     def __init__(self) -> None:
-        self._metric = ShownMetric("")
-        self._best: tuple[float, int] | None = None
+        self._tally = Tally()
 
     def on_task(self, task: Task, notes: Sequence[Note], n_folds: int) -> None:
         """The task and what is noteworthy."""
-        self._metric = ShownMetric(task.metric.name)
-        _say(task_line(task, n_folds))
+        self._tally.metric = ShownMetric(task.metric.name)
+        say(task_line(task, n_folds))
         for note in notes:
-            _say(f"note: {note.text}")
+            say(note_line(note))
 
     def on_stage(self, text: str) -> None:
         """What begins."""
-        _say(text)
+        say(text)
+
+    def on_study(self, standing: Standing) -> None:
+        """What an earlier part of the run has left."""
+        self._tally.standing = standing
+        if standing.n_finished:
+            earlier = f"{standing.n_finished} of {standing.n_wanted} trials were finished before"
+            say(", ".join(filter(None, [earlier, self._tally.best_text])))
 
     def on_call(self, call: Call) -> None:
         """What the model did."""
-        _say(call_line(call))
+        say(call_line(call))
 
     def on_batch(self, asked: Sequence[Asked]) -> None:
         """What is tried."""
         for trial in asked:
-            _say(f"trial {trial.number} starts ({trial.provenance.source.value}): {shown_values(trial.values)}")
+            say(f"trial {trial.number} starts ({trial.provenance.source.value}): {shown_values(trial.values)}")
 
     def on_result(self, asked: Asked, result: Result) -> None:
         """What came of it."""
-        score = (result.scores or {}).get(self._metric.name)
-        self._best = better(self._best, score, asked.number)
-        _say(f"trial {asked.number} {result_text(result, self._metric)}{_best_text(self._best, self._metric)}")
+        self._tally.count(asked, result)
+        standing = self._tally.standing
+        course = f"{standing.n_finished}/{standing.n_wanted}"
+        what = f"trial {asked.number} {result_text(result, self._tally.metric)} in {duration(result.seconds)}"
+        say(", ".join(filter(None, [f"{what} ({course})", self._tally.best_text])))
 
 
 class LivePanel:
     """Trials, incumbent, time left, speed of the model, what it just proposed."""
 
-    def __init__(self, console: Console, total: int | None) -> None:
-        self._console, self._total, self._began = console, total, time.monotonic()
-        self._metric, self._stage, self._call = ShownMetric(""), "", ""
-        self._best: tuple[float, int] | None = None
+    def __init__(self, console: Console) -> None:
+        self._console, self._began = console, time.monotonic()
+        self._tally, self._stage, self._call = Tally(), "starting", ""
         self._rows: dict[int, tuple[Asked, Result | None]] = {}
-        self._finished = 0
-        self.live = Live(self._draw(), console=console, refresh_per_second=4, get_renderable=self._draw)
+        self._here, self._opened = 0, self._began  # of this part of the run: earlier ones tell nothing of its speed
+        self.live = Live(console=console, refresh_per_second=4, get_renderable=self._draw)
 
     def on_task(self, task: Task, notes: Sequence[Note], n_folds: int) -> None:
         """Above the panel, once."""
-        self._metric = ShownMetric(task.metric.name)
+        self._tally.metric = ShownMetric(task.metric.name)
         self.live.console.print(Text(task_line(task, n_folds), style="bold"))
         for note in notes:
-            self.live.console.print(Text(f"note: {note.text}", style="dim"))
+            self.live.console.print(Text(note_line(note), style="dim"))
 
     def on_stage(self, text: str) -> None:
         """In the title."""
         self._stage = text
+
+    def on_study(self, standing: Standing) -> None:
+        """In the bar."""
+        self._tally.standing, self._opened = standing, time.monotonic()
 
     def on_call(self, call: Call) -> None:
         """Below the trials."""
@@ -95,46 +157,43 @@ class LivePanel:
 
     def on_result(self, asked: Asked, result: Result) -> None:
         """A row is filled."""
-        self._finished += 1
-        self._best = better(self._best, (result.scores or {}).get(self._metric.name), asked.number)
+        self._here += 1
+        self._tally.count(asked, result)
         self._rows[asked.number] = (asked, result)
 
     def _draw(self) -> Panel:
-        seconds = time.monotonic() - self._began
+        parts: list[RenderableType] = [self._head()]
+        if self._rows:
+            parts.append(self._body())
+        if self._call:
+            parts.append(Text(self._call, style="dim", no_wrap=True, overflow="ellipsis"))
+        # Two columns stay free for the ^C that a terminal shows: it must not break the last line in two.
+        title = Text(f"offline-tune: {self._stage}")
+        return Panel(Group(*parts), title=title, title_align="left", width=max(self._console.width - 2, 20))
+
+    def _head(self) -> Table:
+        standing, now = self._tally.standing, time.monotonic()
+        to_do = standing.n_wanted - standing.n_finished
+        left = (now - self._opened) / self._here * to_do if self._here else 0
+        clock = _clock(now - self._began) + (f", about {_clock(left)} left" if left >= 1 else "")
+        counts = f"{standing.n_finished}/{standing.n_wanted} trials" if standing.n_wanted else ""
+        text = "  ".join(filter(None, [counts, clock, self._tally.best_text]))
+        room = self._console.width - len(text) - 8
         head = Table.grid(padding=(0, 2))
-        total = self._total or max(len(self._rows), 1)
-        left = seconds / self._finished * (total - self._finished) if self._finished else None
-        head.add_row(
-            ProgressBar(total=total, completed=self._finished, width=30),
-            f"{self._finished}/{total} trials",
-            f"{seconds:.0f} s" + (f", about {left:.0f} s left" if left is not None else ""),
-            _best_text(self._best, self._metric).strip(" ,"),
-        )
+        bar = ProgressBar(total=max(standing.n_wanted, 1), completed=standing.n_finished, width=min(max(room, 4), 30))
+        head.add_row(bar, Text(text, no_wrap=True, overflow="ellipsis"))
+        return head
+
+    def _body(self) -> Table:
         body = Table(box=None, pad_edge=False, expand=True)
-        for name in ("trial", "proposed by", self._metric.title or "score", "candidate"):
-            body.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "candidate" else None)
+        for name in ("trial", "proposed by", self._tally.metric.title or "score"):
+            body.add_column(name, no_wrap=True)
+        body.add_column("candidate", no_wrap=True, overflow="ellipsis", ratio=1)
         for number in sorted(self._rows)[-_ROWS:]:
             trial, result = self._rows[number]
-            score = "..." if result is None else result_text(result, self._metric)
+            score = "..." if result is None else result_text(result, self._tally.metric, brief=True)
             body.add_row(str(number), trial.provenance.source.value, Text(score), Text(shown_values(trial.values)))
-        return Panel(
-            Group(head, body, Text(self._call, style="dim")), title=f"offline-tune: {self._stage or 'starting'}"
-        )
-
-
-@contextmanager
-def watched(folder: Path, trials: int | None) -> Iterator[Listener]:
-    """A listener for this terminal, or for none; says how to go on after Ctrl-C."""
-    try:
-        if sys.stderr.isatty():
-            panel = LivePanel(Console(stderr=True), trials)
-            with panel.live:
-                yield panel
-        else:
-            yield PlainLines()
-    except KeyboardInterrupt:
-        _say(f"stopped; finished trials are kept, go on with: offline-tune resume {folder}")
-        raise
+        return body
 
 
 def task_line(task: Task, n_folds: int) -> str:
@@ -142,9 +201,14 @@ def task_line(task: Task, n_folds: int) -> str:
     metric = ShownMetric(task.metric.name)
     kind = f"{task.kind.value} task" + (f" with {len(task.classes)} classes" if task.classes else "")
     return (
-        f"{task.name}: {kind}, target {_cut(task.target)}, {task.n_rows:,} rows, {len(task.features)} features, "
-        f"{n_folds} folds; optimising {metric.title} ({metric.direction})"
+        f"{printable(task.name)}: {kind}, target {printable(task.target)}, {task.n_rows:,} rows, "
+        f"{len(task.features)} features, {n_folds} folds; optimising {metric.title} ({metric.direction})"
     )
+
+
+def note_line(note: Note) -> str:
+    """What is noteworthy of the data, in one line."""
+    return f"note: {printable(note.text, 400)}"
 
 
 def call_line(call: Call) -> str:
@@ -154,40 +218,22 @@ def call_line(call: Call) -> str:
     return f"the model wrote {len(call.answers)} candidates in {call.seconds:.2f} s ({speed})"
 
 
-def result_text(result: Result, metric: ShownMetric) -> str:
-    """A result in a few words."""
+def result_text(result: Result, metric: ShownMetric, brief: bool = False) -> str:
+    """A result in a few words; brief: for a column of a table."""
     score = (result.scores or {}).get(metric.name)
-    if not result.ok or score is None:
-        return f"failed: {result.outcome.value}" + (f" ({_cut(result.detail)})" if result.detail else "")
-    return f"{metric.title} {metric.value(score):.4g} in {result.seconds:.1f} s"
+    if result.ok and score is not None:
+        return metric.text(score) if brief else f"{metric.title} {metric.text(score)}"
+    if brief:
+        return result.outcome.name.lower().replace("_", " ")
+    return f"failed: {result.outcome.value}" + (f" ({printable(result.detail, 100)})" if result.detail else "")
 
 
 def shown_values(values: Values) -> str:
     """A candidate in one line, without its family's prefix."""
     family = values.get("family")
-    rest = [f"{name.rsplit('.', 1)[-1]}={_number(value)}" for name, value in values.items() if name != "family"]
-    return " ".join([*([str(family)] if family else []), *rest])
+    rest = [f"{name.rsplit('.', 1)[-1]}={value_text(value)}" for name, value in values.items() if name != "family"]
+    return printable(" ".join([*([str(family)] if family else []), *rest]), 300)
 
 
-def better(best: tuple[float, int] | None, score: float | None, number: int) -> tuple[float, int] | None:
-    """The incumbent after a result."""
-    if score is None or (best is not None and best[0] >= score):
-        return best
-    return score, number
-
-
-def _best_text(best: tuple[float, int] | None, metric: ShownMetric) -> str:
-    return "" if best is None else f", best {metric.value(best[0]):.4g} (trial {best[1]})"
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _cut(text: str, limit: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+def _clock(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)

@@ -10,11 +10,13 @@ import numpy as np
 from gguf.quants import quantize
 from numpy.typing import NDArray
 
+from offline_tune.errors import ModelError
 from offline_tune.pretrain.llama import Llama
 from offline_tune.prompt.vocabulary import DIALECT, DIALECT_VERSION, VOCABULARY
 
 _CONTROL = 3  # llama.cpp token types: 2 unknown, 3 control, 4 user defined, 6 byte
 _UNKNOWN, _USER_DEFINED, _BYTE = 2, 4, 6
+_BLOCK = 32  # numbers that share a scale in q8_0
 _LAYERS = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
 
 
@@ -29,7 +31,13 @@ def export_gguf(model: Llama, path: Path, training: str, quantised: bool = True)
 
     Returns:
         The file's sha256, hexadecimal.
+
+    Raises:
+        ModelError: the width or the inner width is no multiple of 32, the block of q8_0.
     """
+    shape = (model.config.width, model.config.feed_forward)
+    if quantised and any(size % _BLOCK for size in shape):
+        raise ModelError(f"widths must be multiples of {_BLOCK} for q8_0, got {shape}; change them or export f32")
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, "llama")
     _write_metadata(writer, model, training)

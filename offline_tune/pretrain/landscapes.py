@@ -8,9 +8,11 @@ and y_i (n, n_targets).
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +62,20 @@ _FILES = {
     "rbv2_ranger.npz": ("random_forest", "acc"),
     "rbv2_rpart.npz": ("decision_tree", "acc"),
 }
+
+
+# An archive has an error of its own for each way to be broken; a file that is none gives a bare array.
+_DAMAGES = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    EOFError,
+    BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +137,9 @@ def _load(path: Path, family: str, target: str) -> Scenario:
     try:
         with np.load(path, allow_pickle=False) as file:
             return _scenario(file, family, target)
-    except (OSError, KeyError, ValueError) as error:
+    except _DAMAGES as error:
         raise DataError(
-            f"a landscape must be an .npz with the documented keys, got {path.name}: {error}; restore it"
+            f"a landscape must be an .npz with the documented keys, got {path.name}: {error!r}; restore it"
         ) from error
 
 

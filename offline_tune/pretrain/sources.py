@@ -55,7 +55,7 @@ def load_sources(folder: Path | None) -> Sources:
         kept = set(held_out(scenario))
         training[scenario.family] = _pools(scenario, set(scenario.pools) - kept)
         development[scenario.family] = _pools(scenario, kept)
-    return Sources(training, development)
+    return Sources({family: pools for family, pools in training.items() if pools}, development)
 
 
 def _pools(scenario: Scenario, names: set[str]) -> tuple[Pool, ...]:

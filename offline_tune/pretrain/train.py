@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,9 @@ from offline_tune.prompt.vocabulary import DIALECT_VERSION, N_LEVELS, N_OUTCOMES
 _WARM_UP_STEPS = 150
 _REPORT_EVERY = 50
 _SHORT, _LONG = 0.15, 8  # share of histories that have fewer trials than this
+# A file that torch did not write, or half wrote, gives one of these.
+_DAMAGES = (OSError, RuntimeError, EOFError, UnpicklingError, ValueError, KeyError, IndexError, AttributeError)
+_PARTS = {"dialect_version", "config", "model", "optimizer", "progress"}
 _LEVEL_WIDTH, _OUTCOME_WIDTH = 0.8, 1.2  # standard deviations of the soft targets, in levels
 
 
@@ -66,7 +71,7 @@ def train(
     """Train, or continue from `checkpoint` where it exists; the checkpoint is replaced atomically.
 
     Raises:
-        ModelError: the checkpoint belongs to another vocabulary or shape.
+        ModelError: the checkpoint is damaged, or belongs to another vocabulary or shape.
     """
     torch.manual_seed(plan.seed)
     model = Llama(config).to(device)
@@ -85,10 +90,11 @@ def train(
         progress.step += 1
         progress.tokens += int((batch.blocks >= 0).sum())
         progress.seconds = time.perf_counter() - started
-        if progress.step % _REPORT_EVERY == 0:
+        at_checkpoint = progress.step % plan.checkpoint_every == 0
+        if at_checkpoint or progress.step % _REPORT_EVERY == 0:
             _report(progress, window, rate, say)
             window = []
-        if progress.step % plan.checkpoint_every == 0:
+        if at_checkpoint:
             progress.curve[-1] |= development_loss(model, sources, device)
             say(json.dumps(progress.curve[-1]))
             save_checkpoint(checkpoint, model, optimizer, progress)
@@ -111,9 +117,9 @@ def load_checkpoint(path: Path) -> tuple[Llama, Progress]:
     """A model for export or measurement.
 
     Raises:
-        ModelError: the file belongs to another dialect version.
+        ModelError: the file is no checkpoint, or belongs to another dialect version.
     """
-    stored = torch.load(path, map_location="cpu", weights_only=True)
+    stored = _read(path)
     if stored["dialect_version"] != DIALECT_VERSION:
         raise ModelError(
             f"a checkpoint must be of dialect version {DIALECT_VERSION}, got {stored['dialect_version']} in {path}; "
@@ -146,8 +152,23 @@ def save_checkpoint(path: Path, model: Llama, optimizer: torch.optim.Optimizer, 
     partial.replace(path)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGES as error:
+        raise ModelError(
+            f"a checkpoint must be a file that the trainer wrote, got {type(error).__name__} for {path}; "
+            "restore it, or remove it and train again"
+        ) from error
+    if not isinstance(stored, dict) or not _PARTS <= stored.keys():
+        raise ModelError(
+            f"a checkpoint must hold {', '.join(sorted(_PARTS))}, got something else in {path}; choose another file"
+        )
+    return stored
+
+
 def _restore(path: Path, model: Llama, optimizer: torch.optim.Optimizer) -> Progress:
-    stored = torch.load(path, map_location="cpu", weights_only=True)
+    stored = _read(path)
     if stored["dialect_version"] != DIALECT_VERSION or stored["config"] != model.config.to_dict():
         raise ModelError(
             f"a checkpoint must have the shape {model.config.to_dict()} and dialect {DIALECT_VERSION}, got "
@@ -197,11 +218,11 @@ def _losses(model: Llama, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
     is_outcome = torch.from_numpy(batch.is_outcome).to(device)[wanted]
     logits, level = model.embedding.value_logits(hidden[~is_outcome], asked[~is_outcome])
     is_number = model.embedding.kinds[(asked[~is_outcome] - VOCABULARY.first_value) // N_LEVELS] == 0
-    soft = torch.where(is_number[:, None], _neighbours(N_LEVELS, _LEVEL_WIDTH)[level], torch.eye(N_LEVELS)[level])
-    values = functional.cross_entropy(logits, soft.to(device))
+    near, exact = _neighbours(N_LEVELS, _LEVEL_WIDTH).to(device), torch.eye(N_LEVELS, device=device)
+    values = functional.cross_entropy(logits, torch.where(is_number[:, None], near[level], exact[level]))
     outcomes = functional.cross_entropy(
         model.embedding.outcome_logits(hidden[is_outcome]),
-        _neighbours(N_OUTCOMES, _OUTCOME_WIDTH)[asked[is_outcome] - VOCABULARY.first_outcome].to(device),
+        _neighbours(N_OUTCOMES, _OUTCOME_WIDTH).to(device)[asked[is_outcome] - VOCABULARY.first_outcome],
     )
     return values, outcomes
 

@@ -11,16 +11,17 @@ parameter's own scale, outcomes levels on the history's (see `outcome`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 
+from offline_tune.distribution import quoted
 from offline_tune.errors import SpaceError
 from offline_tune.history import History, Observation
 from offline_tune.prompt.outcome import outcome_levels, standardise
-from offline_tune.prompt.vocabulary import N_LEVELS, VOCABULARY
+from offline_tune.prompt.vocabulary import CHOICES, N_LEVELS, NUMBERS, VOCABULARY
 from offline_tune.space import Parameter, SearchSpace, Value, Values
 
 ROOT = "family"
@@ -39,27 +40,48 @@ class CompactDialect:
 
     @cached_property
     def places(self) -> Mapping[str, int]:
-        """Each free parameter's place in the vocabulary; equal short names in different branches share one."""
+        """Each free parameter's place in the vocabulary.
+
+        Equal short names share one as long as they are never active together.
+        """
         places: dict[str, int] = {}
-        slots: dict[bool, dict[str, int]] = {False: {}, True: {}}
+        users: dict[int, list[Parameter]] = {}
+        slots: dict[tuple[str, bool], list[int]] = {}
+        n_slots = {False: 0, True: 0}
         for parameter in self.space.parameters:
             if parameter.is_fixed:
                 continue
             short, is_choice = short_name(parameter.name), parameter.is_categorical
-            place = VOCABULARY.known(short, is_choice)
-            if place is not None and is_choice and not _has_words(parameter):
-                place = None
+            known = VOCABULARY.known(short, is_choice) if not is_choice or _has_words(parameter) else None
+            shared = slots.setdefault((short, is_choice), [])
+            options = shared if known is None else [known, *shared]
+            place = next((o for o in options if not self._meets(parameter, users.get(o, ()))), None)
             if place is None:
-                taken = slots[is_choice]
-                place = VOCABULARY.slot(taken.setdefault(short, len(taken)), is_choice)
-            if place is None:
-                raise SpaceError(
-                    f"the shipped model can tell at most {len(slots[is_choice]) - 1} unnamed "
-                    f"{'choices' if is_choice else 'numbers'} apart, got more; use an instruct model with --model "
-                    "or fewer parameters"
-                )
+                place = _next_slot(n_slots[is_choice], is_choice)
+                n_slots[is_choice] += 1
+                shared.append(place)
+            users.setdefault(place, []).append(parameter)
             places[parameter.name] = place
         return places
+
+    @property
+    def familiarity(self) -> float:
+        """The share of the free parameters that are written by name, 0 to 1."""
+        named = len(NUMBERS) + len(CHOICES)
+        return sum(place < named for place in self.places.values()) / max(len(self.places), 1)
+
+    def _meets(self, parameter: Parameter, others: Iterable[Parameter]) -> bool:
+        """Whether one of the others may be active beside a parameter."""
+        mine = self._conditions(parameter)
+        theirs = map(self._conditions, others)
+        return any(all(set(mine[p]) & set(their[p]) for p in mine.keys() & their.keys()) for their in theirs)
+
+    def _conditions(self, parameter: Parameter) -> dict[str, tuple[Value, ...]]:
+        found = {}
+        while (when := parameter.when) is not None:
+            found[when.parent] = when.values
+            parameter = self.space.by_name[when.parent]
+        return found
 
     @cached_property
     def header(self) -> tuple[int, ...]:
@@ -129,12 +151,25 @@ class CompactDialect:
             level = value - VOCABULARY.value(place, 0)
             if name != VOCABULARY.name(place) or not 0 <= level < N_LEVELS:
                 raise SpaceError(
-                    f"{parameter.name!r} must come next, got tokens {name} and {value}; "
+                    f"{quoted(parameter.name)} must come next, got tokens {name} and {value}; "
                     "the model and the space disagree"
                 )
             return value_of(parameter, level, rng)
 
-        return self.space.assemble(read)
+        values = self.space.assemble(read)
+        if (surplus := next(given, None)) is not None:
+            raise SpaceError(f"a candidate must end with its last parameter, got token {surplus} too; leave it out")
+        return values
+
+
+def _next_slot(index: int, is_choice: bool) -> int:
+    place = VOCABULARY.slot(index, is_choice)
+    if place is None:
+        raise SpaceError(
+            f"the shipped model can tell at most {index} unnamed {'choices' if is_choice else 'numbers'} apart, "
+            "got more; use an instruct model with --model or fewer parameters"
+        )
+    return place
 
 
 def short_name(name: str) -> str:
@@ -164,7 +199,7 @@ def value_of(parameter: Parameter, level: int, rng: np.random.Generator) -> Valu
             value = parameter.from_unit(unit / N_LEVELS)
             if level_of(parameter, value) == level:
                 return value
-    raise SpaceError(f"{parameter.name!r} has no value of level {level}; the model and the space disagree")
+    raise SpaceError(f"{quoted(parameter.name)} has no value of level {level}; the model and the space disagree")
 
 
 @lru_cache(maxsize=4096)
@@ -191,7 +226,7 @@ def choice_levels(parameter: Parameter) -> tuple[int, ...]:
         return tuple(word for word in words if word is not None)
     if len(words) > N_LEVELS:
         raise SpaceError(
-            f"{short_name(parameter.name)!r}: the shipped model can tell at most {N_LEVELS} choices apart, "
+            f"{quoted(short_name(parameter.name))}: the shipped model can tell at most {N_LEVELS} choices apart, "
             f"got {len(words)}; use an instruct model with --model or fewer choices"
         )
     return tuple(range(len(words)))

@@ -1,7 +1,8 @@
 """Scores as outcome levels: relative to one history, so that no unit and no direction is left.
 
 A score becomes z = (score - best) / scale, where best is the history's best and scale the distance from its median to
-its best; z is cut to [-4, 2] and divided into `N_OUTCOMES` equal levels. An improvement by one scale is z = 1.
+its best, or a fiftieth of the distance from its worst where that is more, but at most four times as much: a trial that
+diverged must not make all others look alike. z is cut to [-4, 2] and divided into `N_OUTCOMES` equal levels.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from offline_tune.prompt.vocabulary import N_OUTCOMES
 
 Z_LOW, Z_HIGH = -4.0, 2.0
+_ROOM = 4096.0  # a power of two, so nothing is rounded: multiples of differences of huge scores are still doubles
+_FARTHEST = 200.0  # scales from the best beyond which a bad score does not widen the scale any more
+_TINY = float(np.finfo(np.float64).tiny)
 
 CENTRES: NDArray[np.float64] = Z_LOW + (np.arange(N_OUTCOMES) + 0.5) * (Z_HIGH - Z_LOW) / N_OUTCOMES
 """The z of each outcome level, shape (N_OUTCOMES,)."""
@@ -27,11 +31,14 @@ def standardise(scores: NDArray[np.float64], history: NDArray[np.float64]) -> ND
     Returns:
         z, shape (..., n), cut to [-4, 2].
     """
+    scores, history = scores / _ROOM, history / _ROOM
     best = history.max(axis=-1, keepdims=True)
     scale = best - np.median(history, axis=-1, keepdims=True)
     spread = best - history.min(axis=-1, keepdims=True)
-    scale = np.maximum(np.maximum(scale, 0.02 * spread), 1e-9 * np.maximum(np.abs(best), 1e-3))
-    return np.asarray(np.clip((scores - best) / scale, Z_LOW, Z_HIGH))
+    spread = np.where(scale > 0, np.minimum(spread, _FARTHEST * scale), spread)
+    scale = np.maximum(np.maximum(scale, 0.02 * spread), np.maximum(1e-9 * np.abs(best), _TINY))
+    with np.errstate(over="ignore"):  # what is infinitely better or worse is cut all the same
+        return np.asarray(np.clip((scores - best) / scale, Z_LOW, Z_HIGH))
 
 
 def outcome_levels(z: NDArray[np.float64]) -> NDArray[np.int64]:

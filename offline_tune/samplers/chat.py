@@ -10,12 +10,13 @@ from offline_tune.history import History
 from offline_tune.llm.chat import chat_tokens
 from offline_tune.llm.contract import LanguageModel, Sampling
 from offline_tune.prompt.chat import chat_messages
+from offline_tune.prompt.message import Message
 from offline_tune.samplers.draft import Draft, Forecast, call_seeds
 from offline_tune.samplers.proposal import Answer, Call
 from offline_tune.space import SearchSpace, Values
 from offline_tune.task import Metric
 
-_CHARACTERS_A_TOKEN = 2.5  # pessimistic: numbers and JSON tokenise badly
+_CHARACTERS_A_TOKEN = 3.0  # the first guess at how much text fits
 
 
 class ChatDrafter:
@@ -48,13 +49,14 @@ class ChatDrafter:
         """The digest of the regular expression."""
         return self._grammar.digest
 
+    @property
+    def familiarity(self) -> float:
+        """One: an instruct model reads any name."""
+        return 1.0
+
     def draft(self, history: History, k: int, seed: int, first_trial: int) -> tuple[tuple[Draft, ...], Call]:
         """K candidates after one prompt."""
-        room = self._model.n_ctx - self._grammar.longest.utf8 - 64
-        messages = chat_messages(
-            self._card, self._model_cards, history, self._metric, max_chars=int(room * _CHARACTERS_A_TOKEN)
-        )
-        prompt = chat_tokens(self._model, messages)
+        messages, prompt = self._prompt(history)
         before = self._model.counters
         completions = self._model.complete(
             prompt,
@@ -75,6 +77,18 @@ class ChatDrafter:
             seconds=after.seconds - before.seconds,
         )
         return tuple(Draft(self._grammar.read(c.text), c.logprob) for c in completions), call
+
+    def _prompt(self, history: History) -> tuple[tuple[Message, ...], list[int]]:
+        """The fullest prompt that leaves room for the answer; how many tokens a text takes only the model can say."""
+        room = self._model.n_ctx - self._grammar.longest.utf8
+        max_chars = int(room * _CHARACTERS_A_TOKEN)
+        while True:
+            messages = chat_messages(self._card, self._model_cards, history, self._metric, max_chars=max_chars)
+            prompt = chat_tokens(self._model, messages)
+            if len(prompt) <= room:
+                return messages, prompt
+            length = sum(len(message.content) for message in messages)
+            max_chars = min(length - 1, int(length * room / len(prompt)))
 
     def forecast(self, history: History, candidates: tuple[Values, ...]) -> tuple[Forecast, ...] | None:
         """None: an instruct model's idea of a score is not calibrated."""

@@ -49,21 +49,21 @@ def choose(
         seed: of the surrogate's fit.
         least_from_model: how many of the n come from the model as long as it has any left.
     """
-    surrogate = Surrogate(history, seed) if len(history.scored) >= LEAST else None
+    surrogate = Surrogate(history, seed) if contenders and len(history.scored) >= LEAST else None
     points = features(history.space, [c.values for c in contenders])
+    written = np.array([c.source is Source.MODEL for c in contenders], bool)
     left, chosen = list(range(len(contenders))), list[int]()
     while left and len(chosen) < n:
         merit = _merit([contenders[i] for i in left], points[left], history, surrogate)
-        owed = least_from_model - sum(contenders[i].source is Source.MODEL for i in chosen)
-        written = np.array([contenders[i].source is Source.MODEL for i in left])
-        if owed >= n - len(chosen) and written.any():
-            merit = np.where(written, merit, -np.inf)
+        if least_from_model - written[chosen].sum() >= n - len(chosen) and written[left].any():
+            merit = np.where(written[left], merit, -np.inf)
         best = left.pop(int(np.argmax(merit)))
         chosen.append(best)
         if surrogate is not None and len(chosen) < n:
             surrogate.pretend(points[best])
         apart = [i for i in left if np.abs(points[i] - points[best]).max() >= _NEAR]
-        left = apart if len(apart) >= n - len(chosen) else left
+        owed = min(least_from_model - written[chosen].sum(), written[left].sum())
+        left = apart if len(apart) >= n - len(chosen) and written[apart].sum() >= owed else left
     return tuple(contenders[i] for i in chosen)
 
 

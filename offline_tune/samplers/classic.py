@@ -6,6 +6,7 @@ it had never stopped.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import warnings
 from typing import Any
@@ -16,6 +17,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
+from offline_tune.errors import UsageError
+from offline_tune.samplers.neighbours import even_value
 from offline_tune.samplers.proposal import Source
 from offline_tune.space import Parameter, SearchSpace, Value
 
@@ -25,7 +28,13 @@ NAMES = {"tpe": Source.TPE, "gp": Source.GP, "random": Source.RANDOM, "grid": So
 
 
 def classic_sampler(name: str, space: SearchSpace, seed: int, trial_number: int) -> BaseSampler:
-    """The sampler for one trial. `name` is a key of `NAMES`."""
+    """The sampler for one trial. `name` is a key of `NAMES`.
+
+    Raises:
+        UsageError: the Gaussian process is asked for where torch is not installed.
+    """
+    if name == "gp" and importlib.util.find_spec("torch") is None:
+        raise UsageError("the sampler gp needs torch, got none installed; install it or choose tpe")
     stream = int(np.random.SeedSequence([seed, trial_number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -46,7 +55,7 @@ class LatticeSampler(BaseSampler):
     """
 
     def __init__(self, space: SearchSpace, seed: int, points: int = GRID_POINTS) -> None:
-        self._space, self._points = space, points
+        self._space, self._seed, self._points = space, seed, points
         self._sizes: dict[str, int] = {}
         for parameter in reversed(space.parameters):  # what hangs on a parameter stands behind it
             blocks = self._blocks(parameter)
@@ -56,7 +65,7 @@ class LatticeSampler(BaseSampler):
         # A step coprime to the size visits every combination once, without a list of them.
         rng = np.random.default_rng([seed, 2])
         self._start = int(rng.integers(min(total, 2**62)))
-        self._stride = next(s for s in range(int(total * 0.618) | 1, 2 * total + 2) if math.gcd(s, total) == 1)
+        self._stride = next(s for s in range(total * 618 // 1000 | 1, 2 * total + 2) if math.gcd(s, total) == 1)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The declared space, branches included."""
@@ -73,7 +82,7 @@ class LatticeSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """For parameters outside the declared space: an even draw."""
-        return RandomSampler(seed=trial.number).sample_independent(study, trial, param_name, param_distribution)
+        return even_value(study, trial, param_name, param_distribution, self._seed)
 
     def combination(self, index: int) -> dict[str, Value]:
         """The grid's candidate number `index`, 0 <= index < size."""

@@ -55,6 +55,11 @@ class CompactDrafter:
         """Names the automaton: equal digests mean equal languages."""
         return hashlib.sha256(repr(self._automaton).encode()).hexdigest()[:16]
 
+    @property
+    def familiarity(self) -> float:
+        """The share of the free parameters that the vocabulary knows by name."""
+        return self._dialect.familiarity
+
     def draft(self, history: History, k: int, seed: int, first_trial: int) -> tuple[tuple[Draft, ...], Call]:
         """K candidates after one prompt; a level becomes a random value of its bin.
 
@@ -123,7 +128,7 @@ class CompactDrafter:
 def best_families(history: History) -> list[Value]:
     """The families tried with success, best first; none where the space has no choice of family."""
     root = history.space.by_name.get(ROOT)
-    if root is None or root.is_fixed:
+    if root is None or root.is_fixed or not root.is_categorical or root.when is not None:
         return []
     ranked = sorted(history.scored, key=lambda o: (-(o.score or 0.0), o.number))
     return list(dict.fromkeys(o.values[ROOT] for o in ranked))
@@ -136,8 +141,7 @@ def candidate_automaton(dialect: CompactDialect, family: Value = None) -> TokenA
         dialect: of the space.
         family: the only family allowed; None for all.
 
-    Raises:
-        DecodingError: every parameter is fixed, so that there is nothing to write.
+    A space whose parameters are all fixed gives the automaton of the empty text.
     """
     states: list[dict[int, int]] = [{}]  # built from the end; turned round at last
 
@@ -159,7 +163,7 @@ def candidate_automaton(dialect: CompactDialect, family: Value = None) -> TokenA
         place = dialect.places[parameter.name]
         tokens = [VOCABULARY.value(place, level) for level in levels_of(parameter)]
         ways = dict(zip(tokens, follow, strict=True))
-        if parameter.name == ROOT and family is not None:
+        if parameter.name == ROOT and parameter.is_categorical and family is not None:
             only = tokens[parameter.lattice.index(family)]
             ways = {only: ways[only]}
         states.append(ways)

@@ -41,6 +41,11 @@ class Drafter(Protocol):
         """Names the language that the drafts are held to."""
         ...
 
+    @property
+    def familiarity(self) -> float:
+        """The share of the free parameters whose names mean something to the model, 0 to 1."""
+        ...
+
     def draft(self, history: History, k: int, seed: int, first_trial: int) -> tuple[tuple[Draft, ...], Call]:
         """K candidates after one prompt, in one pass."""
         ...

@@ -14,19 +14,23 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from offline_tune.errors import UsageError
 from offline_tune.history import PROVENANCE, History, of_study
 from offline_tune.samplers.choice import Contender, choose
 from offline_tune.samplers.draft import Draft, Drafter
-from offline_tune.samplers.neighbours import even_draws, local_steps
+from offline_tune.samplers.neighbours import all_candidates, even_draws, even_value, local_steps
 from offline_tune.samplers.proposal import Call, Proposal, Provenance, Source
-from offline_tune.space import SearchSpace, Values
+from offline_tune.space import SearchSpace, Value, Values
 
 _LOCAL, _EVEN = 32, 16
-_OTHERS = 4  # at most one proposal in so many comes from elsewhere than the model, while the model has any
+_FREE = 5  # one trial in so many may go to a step or a draw; the others are the model's while it has any left
+# A model that does not know the names reads the history alone, and a short one it overrates.
+_FREE_UNFAMILIAR, _FAMILIAR, _START = 2, 0.5, 5
 _TRIES = 200
+_LISTED = 4096  # candidates of a space that is small enough to find the last untried ones by listing it
 
 
 class LlamaSampler(BaseSampler):
@@ -34,11 +38,14 @@ class LlamaSampler(BaseSampler):
 
     Args:
         drafter: a model in its dialect on one space.
-        seed: of every random stream.
+        seed: of every random stream, 0 or more.
         n_drafts: K, candidates written in one pass.
         model_sha256: for the provenance of trials.
         on_call: told of every pass of the model.
         may_call: asked before each pass; where it says no, candidates come from steps and draws alone.
+
+    Raises:
+        UsageError: a negative seed, or no drafts.
     """
 
     def __init__(
@@ -51,10 +58,11 @@ class LlamaSampler(BaseSampler):
         on_call: Callable[[Call], None] = lambda call: None,
         may_call: Callable[[], bool] = lambda: True,
     ) -> None:
+        if seed < 0 or n_drafts < 1:
+            raise UsageError(f"a seed must be 0 or more and drafts at least 1, got {seed} and {n_drafts}; raise them")
         self._drafter, self._seed, self._n_drafts = drafter, seed, n_drafts
         self._model_sha256, self._on_call, self._may_call = model_sha256, on_call, may_call
         self._planned: list[Proposal] = []
-        self._independent = RandomSampler(seed=seed)
 
     @property
     def space(self) -> SearchSpace:
@@ -69,7 +77,14 @@ class LlamaSampler(BaseSampler):
         rng = np.random.default_rng([self._seed, first_trial, 1])
         drafts, call = self._draft(history, first_trial)
         contenders = self._contenders(drafts, history, n, rng)
-        chosen = choose(contenders, history, n, self._seed + first_trial, least_from_model=n - n // _OTHERS)
+        is_familiar = self._drafter.familiarity >= _FAMILIAR
+        if not is_familiar and len(history.scored) < _START:
+            # Nothing is known by name or by history: even draws teach the most, as the classics begin, too.
+            even = tuple(c for c in contenders if c.source is Source.RANDOM)
+            contenders = even if len(even) >= n else contenders
+        every = _FREE if is_familiar else _FREE_UNFAMILIAR
+        free = (first_trial + n) // every - first_trial // every
+        chosen = choose(contenders, history, n, self._seed + first_trial, least_from_model=n - free)
         stamp = Provenance(
             source=Source.MODEL,
             seed=self._seed,
@@ -106,7 +121,7 @@ class LlamaSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """For parameters outside the declared space: an even draw."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+        return even_value(study, trial, param_name, param_distribution, self._seed)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -137,11 +152,16 @@ class LlamaSampler(BaseSampler):
             add(values, Source.LOCAL)
         for values in even_draws(self.space, _EVEN, rng):
             add(values, Source.RANDOM)
-        for _ in range(_TRIES):
-            if len(found) >= n:
-                break
-            add(self.space.sample(rng), Source.RANDOM)
+        if len(found) < n:
+            for values in self._further(rng):
+                add(values, Source.RANDOM)
         return self._with_forecasts(tuple(found.values()), history)
+
+    def _further(self, rng: np.random.Generator) -> list[dict[str, Value]]:
+        if self.space.size > _LISTED:
+            return even_draws(self.space, _TRIES, rng)
+        listed = list(all_candidates(self.space))
+        return [listed[place] for place in rng.permutation(len(listed))]
 
     def _with_forecasts(self, contenders: tuple[Contender, ...], history: History) -> tuple[Contender, ...]:
         forecasts = self._drafter.forecast(history, tuple(c.values for c in contenders)) if self._may_call() else None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from offline_tune.history import History
 from offline_tune.space import SearchSpace, Values
 
+_CUT = 4.0  # times as far from the best as the median is
 LEAST = 4  # scored trials below which a surrogate knows nothing
 
 
@@ -37,11 +38,7 @@ class Surrogate:
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
         self._x = features(history.space, [o.values for o in history.scored])
-        scores = np.array([o.score for o in history.scored])
-        # Ranks tame the few terrible trials that would otherwise set the scale.
-        clipped = np.maximum(scores, np.median(scores) - 3 * (scores.max() - np.median(scores)))
-        self._mean, self._spread = float(clipped.mean()), float(clipped.std()) or 1.0
-        self._y = (clipped - self._mean) / self._spread
+        self._y = _tamed(np.array([o.score for o in history.scored]))
         kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(0.5, (0.1, 5.0), nu=2.5) + WhiteKernel(1e-2, (1e-5, 0.5))
         self._process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=seed % 2**32)
         with warnings.catch_warnings():
@@ -65,6 +62,14 @@ class Surrogate:
         deviation = np.maximum(deviation, 1e-9)
         z = (mean - self._y.max()) / deviation
         return np.asarray(deviation * (z * norm.cdf(z) + norm.pdf(z)))
+
+
+def _tamed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) of mean 0 and deviation 1, cut below, so that the few terrible trials do not set the scale."""
+    scores = scores / (np.abs(scores).max() or 1.0)
+    gap = scores.max() - scores
+    y = -np.minimum(gap / (np.median(gap) or 0.02 * gap.max() or 1.0), _CUT)
+    return np.asarray((y - y.mean()) / (y.std() or 1.0))
 
 
 def _coordinates(space: SearchSpace, values: Values) -> list[float]:

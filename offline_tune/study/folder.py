@@ -127,16 +127,18 @@ class RunFolder:
 
         Raises:
             StudyError: another process is in it.
+            OutputError: it cannot be written, or its file system knows no locks.
         """
         with writing(self.path):
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StudyError(
-                    f"one process at a time may work in a run folder, got {self.path} in use; wait for it or end it"
-                ) from error
+            with writing(self.path):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise StudyError(
+                        f"one process at a time may work in a run folder, got {self.path} in use; wait for it or end it"
+                    ) from error
             yield
         finally:
             os.close(handle)

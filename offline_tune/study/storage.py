@@ -67,7 +67,11 @@ def load_study(
         names = optuna.get_all_study_names(storage)
         if len(names) != 1:
             raise StudyError(f"{path.name} must hold one study, got {len(names)} in {path}; give another run folder")
-        study = optuna.load_study(study_name=names[0], storage=storage, sampler=sampler)
+        try:
+            study = optuna.load_study(study_name=names[0], storage=storage, sampler=sampler)
+            study.get_trials(deepcopy=False)  # read once, so that damage shows here and not in the middle of a run
+        except (KeyError, ValueError) as error:
+            raise _not_ours(error, path) from error
         stored = study.user_attrs.get(SPACE)
         if stored is None:
             raise StudyError(

@@ -8,7 +8,7 @@ from typing import Protocol
 import optuna
 
 from offline_tune.history import History
-from offline_tune.samplers.classic import NAMES, classic_sampler
+from offline_tune.samplers.classic import NAMES, LatticeSampler, classic_sampler
 from offline_tune.samplers.llama import LlamaSampler
 from offline_tune.samplers.proposal import Proposal, Provenance
 from offline_tune.space import SearchSpace
@@ -20,6 +20,11 @@ class Asker(Protocol):
     @property
     def label(self) -> Provenance:
         """What to note of a trial whose sampler says nothing of itself."""
+        ...
+
+    @property
+    def most(self) -> int | None:
+        """How many candidates it has before it repeats itself; None where nobody counts."""
         ...
 
     def plan(self, history: History, first_trial: int, n: int) -> None:
@@ -37,6 +42,11 @@ class LlamaAsker:
     def __init__(self, sampler: LlamaSampler, label: Provenance) -> None:
         self._sampler, self.label = sampler, label
         self._first, self._proposals = 0, tuple[Proposal, ...]()
+
+    @property
+    def most(self) -> int:
+        """All candidates of the space: each is proposed once."""
+        return self._sampler.space.size
 
     def plan(self, history: History, first_trial: int, n: int) -> None:
         """Decode and rank the batch."""
@@ -56,6 +66,7 @@ class ClassicAsker:
     def __init__(self, name: str, space: SearchSpace, seed: int) -> None:
         self._name, self._space, self._seed = name, space, seed
         self.label = Provenance(source=NAMES[name], seed=seed)
+        self.most = LatticeSampler(space, seed).size if name == "grid" else None
 
     def plan(self, history: History, first_trial: int, n: int) -> None:
         """Nothing: these samplers read the study."""

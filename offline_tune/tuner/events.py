@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from offline_tune.evaluator.contract import Result
 from offline_tune.samplers.proposal import Call
 from offline_tune.study.trials import Asked
 from offline_tune.task import Note, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a study stands: how many trials have ended, how many are wanted, the best score and its trial's number."""
+
+    n_finished: int
+    n_wanted: int
+    best: tuple[float, int] | None = None
 
 
 class Listener(Protocol):
@@ -20,6 +30,10 @@ class Listener(Protocol):
 
     def on_stage(self, text: str) -> None:
         """Something that takes a moment begins."""
+        ...
+
+    def on_study(self, standing: Standing) -> None:
+        """The study is open; a resumed one has finished trials."""
         ...
 
     def on_call(self, call: Call) -> None:
@@ -42,6 +56,9 @@ class Silence:
         """Nothing."""
 
     def on_stage(self, text: str) -> None:
+        """Nothing."""
+
+    def on_study(self, standing: Standing) -> None:
         """Nothing."""
 
     def on_call(self, call: Call) -> None:

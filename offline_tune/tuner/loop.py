@@ -2,11 +2,12 @@
 
 Batches are fixed by trial numbers (0 .. b-1, b .. 2b-1, ...), and the candidates of a batch depend on the trials
 before it alone; so a run that was killed and resumed proposes what it would have proposed, and the speed of a trial
-decides nothing.
+decides nothing. A batch is planned whole even where the budget ends inside it, so a longer run begins as a shorter one.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ OUT_OF_TIME = "time limit reached"
 EXHAUSTED = "search space exhausted"
 INTERRUPTED = "interrupted"
 
+ENQUEUED = "offline_tune:enqueued"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
@@ -49,7 +52,7 @@ class Loop:
     elapsed: Callable[[], float] = time.monotonic
 
     def run(self) -> str:
-        """Go on until the budget is spent.
+        """Go on until the budget is spent; the first batch runs in any case.
 
         Returns:
             Why it ended, one of the sentences above.
@@ -60,10 +63,13 @@ class Loop:
             return reason
 
     def _reason_to_stop(self) -> str | None:
-        if trials.n_finished(self.study) >= self.budget.trials:
+        finished = trials.n_finished(self.study)
+        if finished >= self.budget.trials:
             return FINISHED
-        if self.budget.seconds is not None and self.elapsed() >= self.budget.seconds:
+        if finished and self.budget.seconds is not None and self.elapsed() >= self.budget.seconds:
             return OUT_OF_TIME
+        if finished >= self._last_number():
+            return EXHAUSTED
         history = of_study(self.study, self.space)
         done = {self.space.key(o.values) for o in history.observations if not o.pending}
         return EXHAUSTED if len(done) >= self.space.size else None
@@ -87,12 +93,12 @@ class Loop:
         running = trials.unfinished(self.study)
         next_number = self._n_asked()
         start = (min(running) if running else next_number) // self.batch * self.batch
-        stop = min(start + self.batch, self.budget.trials)
-        first_sampled = min(max(start, self._n_enqueued()), stop)
+        end = start + self.batch
+        first_sampled = max(start, self._n_enqueued())
         asked = []
-        for number in range(start, stop):
+        for number in range(start, min(end, self.budget.trials, self._last_number())):
             if number == first_sampled:
-                self.asker.plan(self._history_before(start, first_sampled), first_sampled, stop - first_sampled)
+                self.asker.plan(self._history_before(start, first_sampled), first_sampled, end - first_sampled)
             self.asker.prepare(self.study, number)
             if number in running:
                 asked.append(trials.take_up(self.study, self.space, number, self.asker.label))
@@ -108,6 +114,10 @@ class Loop:
         """How many trials were enqueued when the study was made; they have the first numbers."""
         return int(self.study.user_attrs.get(ENQUEUED, 0))
 
+    def _last_number(self) -> int:
+        """The number of the first trial for which the sampler would have to repeat itself."""
+        return sys.maxsize if self.asker.most is None else self._n_enqueued() + self.asker.most
+
     def _history_before(self, start: int, first_sampled: int) -> History:
         """Finished trials of earlier batches, and the enqueued ones of this batch as pending."""
         everything = of_study(self.study, self.space).observations
@@ -115,9 +125,6 @@ class Loop:
         beside = (o for o in everything if start <= o.number < first_sampled)
         pending = (replace(o, score=None, pending=True, reason="") for o in beside)
         return History(self.space, (*earlier, *pending))
-
-
-ENQUEUED = "offline_tune:enqueued"
 
 
 def trial_seed(seed: int, number: int) -> int:

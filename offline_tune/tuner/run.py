@@ -1,55 +1,32 @@
-"""One run from its settings to its result: builds the parts, runs the loop, finishes."""
+"""One run from its settings to its result: prepares the parts, runs the loop, finishes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
-import psutil
 
-from offline_tune import __version__, airgap
-from offline_tune.data.dataset import Dataset
-from offline_tune.data.prepare import load_dataset
-from offline_tune.errors import StudyError, UsageError
-from offline_tune.evaluator.families import Family, default_of, families_for, space_of
+from offline_tune import airgap
+from offline_tune.errors import StudyError
+from offline_tune.evaluator.families import default_of
 from offline_tune.evaluator.pool import PoolEvaluator
-from offline_tune.llm.contract import LanguageModel, Sampling
-from offline_tune.samplers.chat import ChatDrafter
-from offline_tune.samplers.compact import CompactDrafter
-from offline_tune.samplers.draft import Drafter
 from offline_tune.samplers.llama import LlamaSampler
 from offline_tune.samplers.proposal import Provenance, Source
 from offline_tune.space import SearchSpace
 from offline_tune.study import trials
 from offline_tune.study.folder import RunFolder
-from offline_tune.study.result import RunResult, Spent
+from offline_tune.study.result import RunResult
 from offline_tune.study.settings import RunSettings
 from offline_tune.study.storage import create_study, load_study, storage_errors
 from offline_tune.tuner.askers import Asker, ClassicAsker, LlamaAsker
-from offline_tune.tuner.events import Listener
-from offline_tune.tuner.finish import finish
+from offline_tune.tuner.events import Listener, Standing
+from offline_tune.tuner.facts import facts_of
+from offline_tune.tuner.finish import Finish, contestants, finish
 from offline_tune.tuner.ledger import Ledger
 from offline_tune.tuner.loop import ENQUEUED, INTERRUPTED, Loop
-
-SAMPLERS = ("llama", "tpe", "gp", "random", "grid")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a run is made of, before its first trial."""
-
-    settings: RunSettings
-    folder: RunFolder
-    dataset: Dataset
-    families: tuple[Family, ...]
-    space: SearchSpace
-    model: LanguageModel | None
-    started: float = field(default_factory=time.monotonic)
+from offline_tune.tuner.parts import Parts, prepared
 
 
 def start(settings: RunSettings, listener: Listener) -> RunResult:
@@ -59,15 +36,14 @@ def start(settings: RunSettings, listener: Listener) -> RunResult:
         OfflineTuneError: of the kind of what is wrong; nothing is written before data, options and model are checked.
         KeyboardInterrupt: Ctrl-C; finished trials are stored and the run can be resumed.
     """
-    began = time.monotonic()
-    folder = RunFolder(settings.out)
-    parts = _prepare(settings, folder, listener, began)
-    folder.create()
-    with folder.locked():
-        parts.settings.save(folder)
-        study = create_study(folder.storage, settings.data.name, parts.space, parts.dataset.task.metric.name)
-        _enqueue_defaults(study, parts)
-        return _go(study, parts, listener)
+    began, folder = time.monotonic(), RunFolder(settings.out)
+    if folder.settings.exists() or folder.storage.exists():
+        folder.create()  # refuses; asked here already, so that nobody waits for large data in vain
+    with prepared(settings, listener) as parts:
+        folder.create()
+        with folder.locked():
+            parts.settings.save(folder)
+            return _go(_new_study(folder, parts), folder, parts, began, listener)
 
 
 def resume(path: Path, listener: Listener, change: Callable[[RunSettings], RunSettings] = lambda s: s) -> RunResult:
@@ -76,87 +52,44 @@ def resume(path: Path, listener: Listener, change: Callable[[RunSettings], RunSe
     Raises:
         StudyError: the data file or the model is not the one that the run began with.
     """
-    began = time.monotonic()
-    folder = RunFolder(path)
+    began, folder = time.monotonic(), RunFolder(path)
     folder.check_exists()
     with folder.locked():
-        old = RunSettings.load(folder)
-        settings = change(old)
-        study, space = load_study(folder.storage)
-        parts = _prepare(settings, folder, listener, began)
-        _check_unchanged("data file", settings.data, old.data_digest, parts.settings.data_digest)
-        _check_unchanged(
-            "model", settings.model or Path("the shipped model"), old.model_sha256, parts.settings.model_sha256
-        )
-        if not space.is_compatible(parts.space):
-            raise StudyError(
-                f"the study must have the search space of this version, got another in {folder.storage}; "
-                f"resume it with version {old.version}"
-            )
-        parts.settings.save(folder)
-        _enqueue_defaults(study, parts)
-        return _go(study, parts, listener)
+        before = RunSettings.load(folder)
+        opened = load_study(folder.storage) if _has_trials(folder) else None
+        with prepared(change(before), listener) as parts:
+            _check_unchanged("data file", parts.settings.data, before.data_digest, parts.settings.data_digest)
+            model = parts.settings.model or Path("the shipped model")
+            _check_unchanged("model", model, before.model_sha256, parts.settings.model_sha256)
+            if opened is not None:
+                _check_space(opened[1], parts.space, folder, before.version)
+            parts.settings.save(folder)
+            return _go(opened[0] if opened else _new_study(folder, parts), folder, parts, began, listener)
 
 
-def _prepare(settings: RunSettings, folder: RunFolder, listener: Listener, began: float) -> Parts:
-    if settings.sampler not in SAMPLERS:
-        raise UsageError(f"--sampler must be one of {', '.join(SAMPLERS)}, got {settings.sampler!r}; choose one")
-    listener.on_stage("reading the data")
-    dataset = load_dataset(
-        settings.data,
-        settings.target,
-        kind=settings.task,
-        metric=settings.metric,
-        test_path=settings.test,
-        split_column=settings.split_column,
-        group=settings.group,
-        time=settings.time,
-        test_share=settings.test_share,
-        n_folds=settings.folds,
-        seed=settings.seed,
-        description=settings.description,
-    )
-    listener.on_task(dataset.task, dataset.notes, len(dataset.folds))
-    families = families_for(settings.families, dataset.task.kind, dataset.card)
-    model = _load(settings, listener) if settings.sampler == "llama" else None
-    facts = replace(
-        settings,
-        data_digest=dataset.digest,
-        model_sha256=model.info.sha256 if model else "",
-        version=__version__,
-    )
-    return Parts(
-        settings=facts,
-        folder=folder,
-        dataset=dataset,
-        families=families,
-        space=space_of(families, dataset.card),
-        model=model,
-        started=began,
-    )
+def _new_study(folder: RunFolder, parts: Parts) -> optuna.Study:
+    """Make the study, or what a kill has left unmade of it: it has no trial that was evaluated yet."""
+    metric = parts.dataset.task.metric.name
+    study = create_study(folder.storage, parts.settings.data.name, parts.space, metric)
+    with storage_errors(folder.storage):
+        if ENQUEUED not in study.user_attrs:
+            # The default configuration of each family comes first.
+            defaults = [default_of(family.name, parts.space) for family in parts.families]
+            trials.enqueue(study, defaults, Provenance(source=Source.DEFAULT, seed=parts.settings.seed))
+            study.set_user_attr(ENQUEUED, len(defaults))
+    return study
 
 
-def _load(settings: RunSettings, listener: Listener) -> LanguageModel:
-    # Imported here: llama.cpp's library is loaded only by runs that use it.
-    from offline_tune.llm.llama import load_model
-    from offline_tune.llm.manifest import shipped_model
-
-    path = settings.model or shipped_model()
-    listener.on_stage(f"loading the model {path.name}")
-    return load_model(path, k_max=min(max(settings.drafts, 1), 255), device=settings.device)
+def _has_trials(folder: RunFolder) -> bool:
+    """Whether the run came as far as its first candidates, so that its study must be there."""
+    return folder.calls.exists() or any(folder.oof(0).parent.glob("*"))
 
 
-def _go(study: optuna.Study, parts: Parts, listener: Listener) -> RunResult:
-    settings, folder = parts.settings, parts.folder
-    ledger = Ledger(study, parts.started, listener, folder)
-    with ExitStack() as stack:
-        if parts.model is not None:
-            stack.callback(parts.model.close)
-        evaluator = stack.enter_context(
-            PoolEvaluator(
-                parts.dataset, settings.limits, settings.workers or psutil.cpu_count() or 1, initializer=airgap.engage
-            )
-        )
+def _go(study: optuna.Study, folder: RunFolder, parts: Parts, began: float, listener: Listener) -> RunResult:
+    settings = parts.settings
+    ledger = Ledger(study, began, listener, folder)
+    with PoolEvaluator(parts.dataset, settings.limits, parts.n_workers, initializer=airgap.engage) as evaluator:
+        listener.on_study(_standing(study, folder, settings.budget.trials))
         loop = Loop(
             study=study,
             space=parts.space,
@@ -170,63 +103,50 @@ def _go(study: optuna.Study, parts: Parts, listener: Listener) -> RunResult:
             listener=ledger,
             elapsed=ledger.elapsed,
         )
-        try:
-            reason = loop.run()
-        except KeyboardInterrupt:
-            ledger.save(INTERRUPTED)
-            raise
-        listener.on_stage("retraining the winner on all training rows")
         with storage_errors(folder.storage):
-            found = finish(study, parts.dataset, evaluator, folder, settings.ensemble, settings.seed)
-    spent = ledger.save(reason)
+            try:
+                reason = loop.run()
+                listener.on_stage("retraining the winner on all training rows")
+                found = finish(study, parts.dataset, evaluator, folder, settings.ensemble, settings.seed)
+            except KeyboardInterrupt:
+                ledger.interrupt(INTERRUPTED)
+                raise
+            return _result(found, reason, ledger, parts, folder)
+
+
+def _result(found: Finish, reason: str, ledger: Ledger, parts: Parts, folder: RunFolder) -> RunResult:
     result = RunResult(
         winner=found.winner,
         best_default=found.best_default,
         ensemble=found.ensemble,
-        spent=spent,
+        spent=ledger.save(reason),
         stopped=reason,
-        facts=_facts(parts),
+        facts=facts_of(parts),
     )
     result.save(folder)
     return result
 
 
+def _standing(study: optuna.Study, folder: RunFolder, n_wanted: int) -> Standing:
+    with storage_errors(folder.storage):
+        ranked = contestants(study)
+        best = (ranked[0].score, ranked[0].number) if ranked else None
+        return Standing(trials.n_finished(study), n_wanted, best)
+
+
 def _asker(parts: Parts, ledger: Ledger) -> Asker:
     settings = parts.settings
-    if parts.model is None:
+    if parts.model is None or parts.drafter is None:
         return ClassicAsker(settings.sampler, parts.space, settings.seed)
     sampler = LlamaSampler(
-        _drafter(parts, parts.model),
+        parts.drafter,
         settings.seed,
         n_drafts=settings.drafts if parts.model.info.dialect == "compact" else min(settings.drafts, 2 * settings.batch),
         model_sha256=parts.model.info.sha256,
         on_call=ledger.on_call,
-        may_call=lambda: _may_call(settings, ledger.spent),
+        may_call=lambda: ledger.may_call(settings.budget),
     )
     return LlamaAsker(sampler, Provenance(source=Source.RANDOM, seed=settings.seed))
-
-
-def _drafter(parts: Parts, model: LanguageModel) -> Drafter:
-    sampling = Sampling(temperature=parts.settings.temperature)
-    if model.info.dialect == "compact":
-        return CompactDrafter(model, parts.space, sampling)
-    cards = tuple(family.card for family in parts.families)
-    return ChatDrafter(model, parts.space, parts.dataset.card, cards, parts.dataset.task.metric, sampling)
-
-
-def _may_call(settings: RunSettings, spent: Spent) -> bool:
-    calls, tokens = settings.budget.llm_calls, settings.budget.llm_tokens
-    within_calls = calls is None or spent.calls < calls
-    return within_calls and (tokens is None or spent.tokens_in + spent.tokens_out < tokens)
-
-
-def _enqueue_defaults(study: optuna.Study, parts: Parts) -> None:
-    """The default configuration of each family comes first; done once, also where a kill came between."""
-    if ENQUEUED in study.user_attrs:
-        return
-    defaults = [default_of(family.name, parts.space) for family in parts.families]
-    trials.enqueue(study, defaults, Provenance(source=Source.DEFAULT, seed=parts.settings.seed))
-    study.set_user_attr(ENQUEUED, len(defaults))
 
 
 def _check_unchanged(what: str, path: Path, before: str, now: str) -> None:
@@ -237,34 +157,9 @@ def _check_unchanged(what: str, path: Path, before: str, now: str) -> None:
         )
 
 
-def _facts(parts: Parts) -> dict[str, Any]:
-    task, card = parts.dataset.task, parts.dataset.card
-    info = parts.model.info if parts.model else None
-    return {
-        "task": task.kind.value,
-        "name": task.name,
-        "target": task.target,
-        "classes": list(task.classes),
-        "metric": task.metric.name,
-        "metrics": [metric.name for metric in task.metrics],
-        "n_rows": task.n_rows,
-        "n_train": len(parts.dataset.X),
-        "n_test": 0 if parts.dataset.X_test is None else len(parts.dataset.X_test),
-        "columns": [
-            {"name": c.name, "kind": c.kind.value, "unique": c.n_unique, "missing": c.n_missing} for c in task.columns
-        ],
-        "card": {name: getattr(card, name) for name in card.__dataclass_fields__},
-        "notes": [note.text for note in parts.dataset.notes],
-        "families": {
-            f.name: {"summary": f.card.summary, "hyperparameters": dict(f.card.hyperparameters)} for f in parts.families
-        },
-        "model": None
-        if info is None
-        else {
-            "file": info.path.name,
-            "sha256": info.sha256,
-            "dialect": info.dialect,
-            "architecture": info.architecture,
-            "parameters": info.n_parameters,
-        },
-    }
+def _check_space(before: SearchSpace, now: SearchSpace, folder: RunFolder, version: str) -> None:
+    if not before.is_compatible(now):
+        raise StudyError(
+            f"the study must have the search space of this version, got another in {folder.storage}; "
+            f"resume it with version {version}"
+        )
