@@ -135,7 +135,7 @@ def _stacked(schema: Schema, scenarios: tuple[Scenario, ...], name: str) -> Pool
 
 def _load(path: Path, family: str, target: str) -> Scenario:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return _scenario(file, family, target)
     except _DAMAGES as error:
         raise DataError(

@@ -21,6 +21,7 @@ from offline_tune.distribution import quoted
 from offline_tune.errors import SpaceError
 from offline_tune.history import History, Observation
 from offline_tune.prompt.outcome import outcome_levels, standardise
+from offline_tune.prompt.scales import learnt_scale
 from offline_tune.prompt.vocabulary import CHOICES, N_LEVELS, NUMBERS, VOCABULARY
 from offline_tune.space import Parameter, SearchSpace, Value, Values
 
@@ -178,10 +179,10 @@ def short_name(name: str) -> str:
 
 
 def level_of(parameter: Parameter, value: Value) -> int:
-    """The level 0 .. N_LEVELS - 1 of a value: its place on the scale, or its choice's place (see `vocabulary`)."""
+    """The level 0 .. N_LEVELS - 1 of a value: its place on the scale, or its choice's place."""
     if parameter.is_categorical:
         return choice_levels(parameter)[parameter.lattice.index(value)]
-    return min(int(parameter.to_unit(value) * N_LEVELS), N_LEVELS - 1)
+    return min(int(_place_of(parameter, value) * N_LEVELS), N_LEVELS - 1)
 
 
 def value_of(parameter: Parameter, level: int, rng: np.random.Generator) -> Value:
@@ -196,7 +197,7 @@ def value_of(parameter: Parameter, level: int, rng: np.random.Generator) -> Valu
             return parameter.lattice.value(levels.index(level))
     else:
         for unit in (level + rng.random(), level + 0.5, level + 0.001, level + 0.999):
-            value = parameter.from_unit(unit / N_LEVELS)
+            value = _value_at(parameter, unit / N_LEVELS)
             if level_of(parameter, value) == level:
                 return value
     raise SpaceError(f"{quoted(parameter.name)} has no value of level {level}; the model and the space disagree")
@@ -211,7 +212,23 @@ def levels_of(parameter: Parameter) -> tuple[int, ...]:
     if size <= _ALL_DENSE:
         return tuple(sorted({level_of(parameter, parameter.lattice.value(index)) for index in range(size)}))
     places = ((level + 0.5) / N_LEVELS for level in range(N_LEVELS))
-    return tuple(sorted({level_of(parameter, parameter.from_unit(place)) for place in places}))
+    return tuple(sorted({level_of(parameter, _value_at(parameter, place)) for place in places}))
+
+
+def _place_of(parameter: Parameter, value: Value) -> float:
+    """The place of a number on the scale that the model learnt, else on its parameter's own."""
+    scale = learnt_scale(parameter.name)
+    if scale is None or not isinstance(value, int | float):
+        return parameter.to_unit(value)
+    return scale.to_unit(value)
+
+
+def _value_at(parameter: Parameter, place: float) -> Value:
+    """The number nearest to a place; inverse of `_place_of` up to what can be written."""
+    scale = learnt_scale(parameter.name)
+    if scale is None:
+        return parameter.from_unit(place)
+    return parameter.lattice.value(parameter.lattice.index(scale.from_unit(place)))
 
 
 @lru_cache(maxsize=4096)

@@ -73,7 +73,7 @@ class CompactDrafter:
         for automaton, share in self._portions(history, k):
             wanted = seeds[len(completions) : len(completions) + share]
             completions += self._model.complete(
-                prompt, AutomatonMatcher(automaton), len(wanted), self._sampling, wanted, automaton.longest
+                prompt, AutomatonMatcher(automaton), len(wanted), self._sampling, wanted, max(automaton.longest, 1)
             )
         after = self._model.counters
         drafts = tuple(

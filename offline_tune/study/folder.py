@@ -163,7 +163,7 @@ class RunFolder:
             return None
         try:
             # A file that is no archive gives a bare array, or an error of its own for each way to be broken.
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return np.asarray(stored["oof"], dtype=np.float32)
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
             raise StudyError(

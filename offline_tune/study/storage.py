@@ -12,15 +12,16 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from sqlalchemy import URL, event
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from offline_tune.errors import OutputError, StudyError
-from offline_tune.space import SearchSpace
+from offline_tune.space import SearchSpace, quoted
 
 SPACE = "offline_tune:space"
 SCORES = "offline_tune:scores"
 BUSY_SECONDS = 10.0  # how long a write waits for another program that holds the file
+_FILE = "study.db"  # what a URL would say; only its form matters
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _UNWRITABLE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
 
@@ -46,7 +47,7 @@ def create_study(
                 study.set_metric_names([metric])
         elif not SearchSpace.from_json(stored).is_compatible(space):
             raise StudyError(
-                f"the study {name!r} must have the search space it was made with, got another for {path}; "
+                f"the study {quoted(name)} must have the search space it was made with, got another for {path}; "
                 "use another --out or the same families and data"
             )
         return study
@@ -63,21 +64,25 @@ def load_study(
     if not path.is_file():
         raise StudyError(f"a run must have {path.name}, found none in {path.parent}; start it with `offline-tune run`")
     with storage_errors(path):
-        storage = _storage(path, busy_seconds)
-        names = optuna.get_all_study_names(storage)
-        if len(names) != 1:
-            raise StudyError(f"{path.name} must hold one study, got {len(names)} in {path}; give another run folder")
         try:
-            study = optuna.load_study(study_name=names[0], storage=storage, sampler=sampler)
-            study.get_trials(deepcopy=False)  # read once, so that damage shows here and not in the middle of a run
-        except (KeyError, ValueError) as error:
+            return _only_study(path, sampler, busy_seconds)
+        except (KeyError, ValueError) as error:  # a damaged file whose pages are whole: no such row, no such date
             raise _not_ours(error, path) from error
-        stored = study.user_attrs.get(SPACE)
-        if stored is None:
-            raise StudyError(
-                f"the study must carry its search space, found none in {path}; it was not made by offline-tune"
-            )
-        return study, SearchSpace.from_json(stored)
+
+
+def _only_study(path: Path, sampler: BaseSampler | None, busy_seconds: float) -> tuple[optuna.Study, SearchSpace]:
+    storage = _storage(path, busy_seconds)
+    names = optuna.get_all_study_names(storage)
+    if len(names) != 1:
+        raise StudyError(f"{path.name} must hold one study, got {len(names)} in {path}; give another run folder")
+    study = optuna.load_study(study_name=names[0], storage=storage, sampler=sampler)
+    study.get_trials(deepcopy=False)  # read once, so that damage shows here and not in the middle of a run
+    stored = study.user_attrs.get(SPACE)
+    if stored is None:
+        raise StudyError(
+            f"the study must carry its search space, found none in {path}; it was not made by offline-tune"
+        )
+    return study, SearchSpace.from_json(stored)
 
 
 @contextmanager
@@ -127,13 +132,15 @@ def _sqlite_error(error: BaseException) -> BaseException:
 
 
 def _storage(path: Path, busy_seconds: float) -> RDBStorage:
-    # Written as a URL: a bare path with a question mark, a percent sign or braces would name another file.
-    url = URL.create("sqlite", database=str(path)).render_as_string()
+    # Not by URL: there a path with a question mark, a percent sign or braces names another file.
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=busy_seconds, check_same_thread=False)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = RDBStorage(
-            url,
-            engine_kwargs={"connect_args": {"timeout": busy_seconds}},
+            f"sqlite:///{_FILE}",
+            engine_kwargs={"creator": connect},
             skip_compatibility_check=False,
             skip_table_creation=False,
         )
