@@ -93,6 +93,15 @@ def test_many_ties_at_the_top_do_not_hide_what_is_bad():
     assert bad < good
 
 
+def test_ties_at_the_top_and_a_terrible_score_do_not_hide_what_is_bad():
+    places = [0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 0.0, 0.1, 0.2, 0.5]
+    scores = [1.0] * 6 + [0.5, 0.5, 0.5, -1e9]
+    pairs = enumerate(zip(places, scores, strict=True))
+    history = History(LINE, tuple(Observation(i, {"x": x}, score) for i, (x, score) in pairs))
+    bad, good = Surrogate(history, 0).expected_improvement(features(LINE, [{"x": 0.05}, {"x": 0.97}]))
+    assert bad < good
+
+
 def test_a_tried_point_that_comes_twice_is_no_obstacle():
     history = parabola(0.2, 0.2, 0.2, 0.7, 0.7)
     assert np.isfinite(Surrogate(history, 0).expected_improvement(features(LINE, GRID))).all()
@@ -144,6 +153,13 @@ def test_a_batch_is_spread_out(n_tried):
     chosen = choose(contenders(GRID, logprob=-1.0), history, 5, seed=0, least_from_model=5)
     places = sorted(c.values["x"] for c in chosen)
     assert len(places) == 5 and np.diff(places).min() >= 0.03 - 1e-9
+
+
+def test_the_second_peak_has_its_turn_in_the_same_batch():
+    peaks = enumerate([(0.0, 0.0), (0.2, 1.0), (0.4, 0.0), (0.6, 0.0), (0.8, 0.9), (1.0, 0.0)])
+    history = History(LINE, tuple(Observation(i, {"x": x}, score) for i, (x, score) in peaks))
+    chosen = choose(contenders(GRID, logprob=-1.0), history, 3, seed=0, least_from_model=3)
+    assert min(abs(c.values["x"] - 0.8) for c in chosen) < 0.1
 
 
 def test_alike_candidates_are_chosen_where_there_are_no_others():

@@ -68,7 +68,8 @@ def _tamed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) of mean 0 and deviation 1, cut below, so that the few terrible trials do not set the scale."""
     scores = scores / (np.abs(scores).max() or 1.0)
     gap = scores.max() - scores
-    y = -np.minimum(gap / (np.median(gap) or 0.02 * gap.max() or 1.0), _CUT)
+    unlike = gap[gap > 0] if gap.any() else np.ones(1)
+    y = -np.minimum(gap / (np.median(gap) or np.median(unlike)), _CUT)
     return np.asarray((y - y.mean()) / (y.std() or 1.0))
 
 
