@@ -27,7 +27,7 @@ def how(attempt):
     """What stopped an attempt: the class of the error at its root."""
     try:
         attempt()
-    except Exception as error:
+    except (OSError, RuntimeError) as error:
         root = getattr(error, "reason", error)  # urllib wraps it
         return type(root).__name__
     return "nothing"

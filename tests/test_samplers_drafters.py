@@ -1,5 +1,6 @@
 """Drafters: one dialect each, every draft in the space, prompts that fit the context."""
 
+import gguf_maker
 import numpy as np
 import pytest
 from contracts_samplers import ACCURACY, CARD, KINDS, a_history, tiny_model
@@ -8,7 +9,7 @@ from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Int
 from spaces import SPACES, when
 
-from offline_tune.errors import DecodingError, SpaceError
+from offline_tune.errors import DecodingError, ModelError, SpaceError
 from offline_tune.history import History, Observation
 from offline_tune.llm.contract import Sampling
 from offline_tune.llm.llama import load_model
@@ -125,6 +126,14 @@ def test_a_context_that_is_too_short_is_refused(tmp_path):
 def test_a_space_beyond_the_dialect_is_refused_before_the_first_trial(model, kind):
     with pytest.raises(SpaceError, match=r"the shipped model can tell at most \d+ (unnamed )?choices apart, got"):
         compact(model, SearchSpace.from_distributions(kind))
+
+
+def test_a_model_that_only_says_it_is_compact_is_refused(tmp_path):
+    said = {"offline_tune.dialect": "compact", "offline_tune.dialect_version": 1}
+    model = load_model(gguf_maker.make_spm(tmp_path / "other.gguf", extra=said), k_max=1)
+    with pytest.raises(ModelError, match=r"must have its 7\d+ tokens, got 273 others in other\.gguf; use the shipped"):
+        compact(model, FAMILIES)
+    model.close()
 
 
 def test_equal_spaces_have_equal_digests(model):

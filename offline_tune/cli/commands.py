@@ -32,7 +32,13 @@ def offline_tune() -> None:
 @click.option("--family", "families", multiple=True, help="Family of models, several times or auto.  [default: auto]")
 @click.option("--sampler", default="llama", show_default=True, help="Who proposes: llama, tpe, gp, random or grid.")
 @options.model
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "metal"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "metal"]),
+    default="auto",
+    show_default=True,
+    help="Where the GGUF model runs.",
+)
 @click.option("--test", type=PATH, help="A file with the test part.")
 @click.option("--split-column", help="A column that says train or test.")
 @click.option("--test-share", type=float, default=0.2, show_default=True, help="Share of rows held out for the test.")

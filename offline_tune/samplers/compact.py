@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from offline_tune.errors import DecodingError
+from offline_tune.errors import DecodingError, ModelError
 from offline_tune.history import History
 from offline_tune.llm.contract import Completion, LanguageModel, Sampling
 from offline_tune.llm.matcher import AutomatonMatcher, TokenAutomaton
@@ -30,9 +30,15 @@ class CompactDrafter:
     Raises:
         SpaceError: the space has more unnamed parameters or choices than the dialect can tell apart.
         DecodingError: the model's context cannot hold the space.
+        ModelError: the model has another vocabulary.
     """
 
     def __init__(self, model: LanguageModel, space: SearchSpace, sampling: Sampling) -> None:
+        if tuple(model.vocabulary) != VOCABULARY.pieces:
+            raise ModelError(
+                f"a model of the compact dialect must have its {len(VOCABULARY)} tokens, got {len(model.vocabulary)} "
+                f"others in {model.info.path.name}; use the shipped model or train one"
+            )
         self._model, self._sampling = model, sampling
         self._dialect = CompactDialect(space)
         self._automaton = candidate_automaton(self._dialect)

@@ -31,6 +31,7 @@ from offline_tune.tuner.loop import trial_seed
 ENSEMBLES = ("none", "caruana", "voting", "stacking")
 _MOST_MEMBERS = 50  # best trials that an ensemble may draw from
 _VOTERS = 5
+_REASONS, _DETAIL = 3, 100  # how many ways to fail are told, and how many characters of a vendor's message
 
 Predictions = NDArray[np.float32]
 
@@ -89,7 +90,10 @@ def finish(
     """
     ranked = contestants(study)
     if not ranked:
-        raise EvaluationError(f"a run needs one trial with a score, got none: {_reasons(study)}")
+        raise EvaluationError(
+            f"a run needs one trial with a score, got none ({_reasons(study)}); change what failed, for instance "
+            "--trial-time-limit or --trial-memory, and resume with more --trials"
+        )
     default = next((c for c in ranked if c.source is Source.DEFAULT), None)
     blend = _blend(ranked, dataset, folder, ensemble, seed)
     wanted = {c.number: c for c in (ranked[0], *((default,) if default else ()), *(blend.members if blend else ()))}
@@ -248,9 +252,9 @@ def _contestant(trial: FrozenTrial) -> Contestant:
 
 def _reasons(study: optuna.Study) -> str:
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-    sentences = [json.loads(t.user_attrs[OUTCOME]) for t in failed if OUTCOME in t.user_attrs]
-    found = dict.fromkeys(f"{s['sentence']} {s['detail']}".strip() for s in sentences)
-    return "; ".join(list(found)[:3]) or "no trial ran; raise --trials or --time-limit"
+    records = [json.loads(trial.user_attrs[OUTCOME]) for trial in failed if OUTCOME in trial.user_attrs]
+    found = dict.fromkeys(f"{record['sentence']} {record['detail'][:_DETAIL]}".strip() for record in records)
+    return "; ".join(list(found)[:_REASONS]) or "no trial ran"
 
 
 def _folder(refit: Refit) -> Any:
