@@ -1,10 +1,10 @@
 # `make run` and `make test` set up all they need, in .venv; the other targets are for working on the project.
 
 PYTHON ?= python3.11
-WORKERS ?= 0
+WORKERS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
-# one thread a library, since trials run beside each other; make test WORKERS=2 runs tests beside each other too
+# one thread a library, since trials run beside each other; make test WORKERS=0 runs the tests one after another
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS)
 BENCHMARKS := $(patsubst benchmarks/%.py,bench-%,$(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py)))
 

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import optuna
 import psutil
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer
@@ -64,6 +66,7 @@ def build(values: object, task: object, seed: int, n_rows: int) -> Pipeline:
 
 
 def main() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch) / "table.csv"
         data = load_breast_cancer(as_frame=True)
@@ -109,7 +112,10 @@ def outside(table: Path, families: tuple[str, ...], out: Path) -> tuple[float, f
     model = load_model(shipped_model())
     sampler = LlamaSampler(CompactDrafter(model, space, Sampling()), 0)
     limits = TrialLimits(seconds=60)
-    with PoolEvaluator(dataset, limits, psutil.cpu_count() or 1, build=build, initializer=airgap.engage) as evaluator:
+    importable = import_module("overhead").build  # workers import it by name; __main__ they never import
+    with PoolEvaluator(
+        dataset, limits, psutil.cpu_count() or 1, build=importable, initializer=airgap.engage
+    ) as evaluator:
         evaluator.evaluate(defaults[:1] * 2, [0, 1])  # workers are up before the clock starts, as after a first batch
         began = time.monotonic()
         ledger = Ledger(study, began, Silence(), folder)

@@ -3,6 +3,7 @@
 What several test modules use is made once and shared; it must not be changed.
 """
 
+import atexit
 import contextlib
 import io
 import os
@@ -51,8 +52,6 @@ class Shop:
 @cache
 def shop() -> Shop:
     folder = Path(tempfile.mkdtemp(prefix="offline-tune-shop-"))
-    import atexit
-
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     frame = a_frame()
     frame.to_csv(folder / "small.csv", index=False)
@@ -116,6 +115,17 @@ def finished(process: subprocess.Popen, timeout: float = 280) -> Done:
 def finished_run() -> Done:
     """The run that many tests look at; its folder is `finished_folder()`."""
     return command(*run_arguments(finished_folder(), "--seed", 3))
+
+
+@cache
+def finished_regression() -> Done:
+    """TPE on amounts, the last 30 rows as a test file, stacked; its folder is `shop().folder / "regression"`."""
+    frame = pd.read_csv(shop().regression)
+    train, later = shop().folder / "train.csv", shop().folder / "later.csv"
+    frame.iloc[:90].to_csv(train, index=False)
+    frame.iloc[90:].to_csv(later, index=False)
+    options = ["--sampler", "tpe", "--test", later, "--ensemble", "stacking", "--metric", "r2", "--json"]
+    return command(*run_arguments(shop().folder / "regression", *options, data=train, trials=5))
 
 
 def finished_folder() -> Path:

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from small_runs import command, copy_of_run, finished_folder, finished_run, run_arguments, shop
+from small_runs import command, copy_of_run, finished_folder, finished_regression, finished_run, shop
 
 NEW = pd.DataFrame({"a": [1.5, -2.0, None], "b": [0.0, None, 0.3], "c": ["red", "violet", None]})
 
@@ -89,12 +89,11 @@ def test_predictions_go_into_a_file_whole(new, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
 
 
-def test_a_regression_predicts_numbers_and_has_no_probabilities(tmp_path):
-    options = ["--sampler", "random", "--ensemble", "none"]
-    assert command(*run_arguments(tmp_path / "run", *options, data=shop().regression, trials=2)).code == 0
-    found = table(command("predict", tmp_path / "run", shop().regression))
-    assert np.corrcoef(found["y"], pd.read_csv(shop().regression)["y"])[0, 1] > 0.9
-    refused = command("predict", tmp_path / "run", shop().regression, "--probabilities")
+def test_a_regression_predicts_numbers_and_has_no_probabilities():
+    assert finished_regression().code == 0, finished_regression().err
+    folder, data = shop().folder / "regression", shop().regression
+    assert np.corrcoef(table(command("predict", folder, data))["y"], pd.read_csv(data)["y"])[0, 1] > 0.9
+    refused = command("predict", folder, data, "--probabilities")
     assert (refused.code, refused.out) == (2, "")
     assert refused.err == "error: --probabilities needs a classification model, got a regression; leave it out\n"
 

@@ -197,17 +197,6 @@ def test_killed_before_the_study_was_made(tmp_path):
     ended_as_if_never_stopped(folder)
 
 
-def test_a_log_line_that_a_kill_tore_off_costs_no_other(tmp_path):
-    folder = copy_of_run(tmp_path / "run")
-    whole = (folder / "calls.jsonl").read_text()
-    (folder / "calls.jsonl").write_text(whole + '{"first_trial": 8, "prom')
-    done = command("resume", folder, "--trials", 8)
-    assert done.code == 0, done.err
-    lines = (folder / "calls.jsonl").read_text().splitlines()
-    assert lines[:2] == whole.splitlines()
-    assert [json.loads(line)["first_trial"] for line in lines[3:]] == [4]
-
-
 def test_a_finished_run_only_does_its_ends_again(tmp_path):
     folder = copy_of_run(tmp_path / "run")
     for name in ("report.html", "result.json"):
@@ -221,14 +210,29 @@ def test_a_finished_run_only_does_its_ends_again(tmp_path):
     assert json.loads((folder / "result.json").read_text())["spent"]["calls"] == 2
 
 
-def test_more_trials_go_on_where_the_run_ended(tmp_path):
-    folder = copy_of_run(tmp_path / "run")
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A run whose log a kill has torn, and that went on to ten trials."""
+    folder = copy_of_run(tmp_path_factory.mktemp("extended") / "run")
+    with (folder / "calls.jsonl").open("a") as log:
+        log.write('{"first_trial": 8, "prom')
     done = command("resume", folder, "--trials", 10, "--json")
     assert done.code == 0, done.err
+    return folder, json.loads(done.out)
+
+
+def test_more_trials_go_on_where_the_run_ended(extended):
+    folder, result = extended
     after = told(folder)
     assert (len(after), after[:7]) == (10, told(finished_folder()))
-    assert json.loads(done.out)["facts"]["n_train"] == 96
     assert json.loads((folder / "run.json").read_text())["budget"]["trials"] == 10
+    assert result["facts"]["n_train"] == 96
+
+
+def test_a_log_line_that_a_kill_tore_off_costs_no_other(extended):
+    lines = (extended[0] / "calls.jsonl").read_text().splitlines()
+    assert lines[:2] == (finished_folder() / "calls.jsonl").read_text().splitlines()
+    assert [json.loads(line)["first_trial"] for line in lines[3:]] == [4, 8]
 
 
 @pytest.mark.slow

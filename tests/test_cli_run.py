@@ -12,6 +12,7 @@ from small_runs import (
     copy_of_run,
     finished,
     finished_folder,
+    finished_regression,
     finished_run,
     program,
     run_arguments,
@@ -96,6 +97,7 @@ def test_the_same_command_again_gives_the_same_study_in_a_program_of_its_own(run
     assert "Warning" not in done.err and "[I 20" not in done.err
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_candidates_and_another_test_part(run, tmp_path):
     done = command(*run_arguments(tmp_path / "other", "--seed", 4, "--ensemble", "none"))
     assert done.code == 0, done.err
@@ -121,18 +123,14 @@ def test_json_is_one_document_without_nan(run):
     assert done.err == ""
 
 
-def test_a_regression_with_tpe_a_test_file_and_stacking(tmp_path):
-    frame = pd.read_csv(shop().regression)
-    frame.iloc[:90].to_csv(tmp_path / "train.csv", index=False)
-    frame.iloc[90:].to_csv(tmp_path / "later.csv", index=False)
-    options = ["--sampler", "tpe", "--test", tmp_path / "later.csv", "--ensemble", "stacking", "--metric", "r2"]
-    done = command(*run_arguments(tmp_path / "run", *options, "--json", data=tmp_path / "train.csv", trials=5))
+def test_a_regression_with_tpe_a_test_file_and_stacking():
+    done, folder = finished_regression(), shop().folder / "regression"
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert (found["facts"]["task"], found["facts"]["n_test"], found["facts"]["model"]) == ("regression", 30, None)
     assert found["winner"]["cv"]["r2"] > 0.5 < found["winner"]["test"]["r2"]
-    assert sources(tmp_path / "run")[2:] == ["tpe"] * 3
-    assert not (tmp_path / "run" / "calls.jsonl").exists()
+    assert sources(folder)[2:] == ["tpe"] * 3
+    assert not (folder / "calls.jsonl").exists()
     np.testing.assert_allclose(found["ensemble"]["weights"], 1 / 5)
 
 
@@ -153,6 +151,7 @@ def test_one_token_is_a_budget_too(tmp_path):
     assert set(sources(tmp_path / "run")[4:]) <= {"local step", "random"}
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_a_run_that_would_be_long(tmp_path):
     options = ["--time-limit", "1", "--sampler", "random", "--ensemble", "none", "--batch", "2"]
     done = command(*run_arguments(tmp_path / "run", *options, trials=5000))

@@ -44,6 +44,7 @@ def test_a_reader_that_wants_no_more_is_no_error():
     assert (done.returncode, done.stdout, done.stderr) == (0, "small.csv, target y (binary)\n", "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_went_before_the_first_word_is_no_error_either():
     done = shell('set -o pipefail; $OT report "$1" | true', finished_folder())
     assert (done.returncode, done.stderr) == (0, "")
@@ -68,6 +69,7 @@ def test_a_run_without_any_standard_stream_ends_well(tmp_path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_progress_that_nobody_reads_does_not_stop_the_run(tmp_path):
     options = run_arguments(tmp_path / "run", *QUICK, trials=2)
     done = shell('set -o pipefail; $OT "$@" 2> >(true)', *options)

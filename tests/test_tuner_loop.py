@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from offline_tune.errors import StudyError
 from offline_tune.history import PROVENANCE
 from offline_tune.samplers.proposal import Provenance, Source
+from offline_tune.study import trials
 from offline_tune.study.storage import create_study
 from offline_tune.task import Budget
 from offline_tune.tuner.events import Silence
@@ -174,6 +175,7 @@ def test_out_of_fold_predictions_are_kept_by_trial(tmp_path):
 
 def test_a_storage_that_another_program_holds_is_said_in_one_line(tmp_path):
     study = create_study(tmp_path / "study.db", "formula", SPACE, "accuracy", busy_seconds=0.1)
+    trials.enqueue(study, [SPACE.default], Provenance(source=Source.USER, seed=0))
     loop, _ = a_loop(tmp_path, study=study)
     with sqlite3.connect(tmp_path / "study.db") as other:
         other.execute("BEGIN EXCLUSIVE")
