@@ -20,7 +20,7 @@ help: ## show this list
 run: .venv/.run ## tune a real data set with the shipped model; the report lands in runs/example/
 	rm -rf runs/example
 	$(BIN)/python examples/make_example.py runs/breast_cancer.csv
-	$(BIN)/offline-tune run runs/breast_cancer.csv --target diagnosis --family auto --trials 20 --seed 0 --out runs/example
+	$(BIN)/offline-tune run runs/breast_cancer.csv --target diagnosis --family xgboost,lightgbm --trials 20 --seed 0 --out runs/example
 
 test: .venv/.dev ## run the fast tests
 	$(PYTEST)

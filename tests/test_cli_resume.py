@@ -26,8 +26,7 @@ from small_runs import (
     told,
 )
 
-TRIALS = 11
-SAMPLERS = {"llama": (), "tpe": ("--sampler", "tpe")}
+RUNS = {"short": (["--seed", 3], 7), "llama": ([], 11), "tpe": (["--sampler", "tpe"], 11)}  # options, trials
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,17 +34,24 @@ def run():
     assert finished_run().code == 0, finished_run().err
 
 
+def arguments(folder, kind):
+    options, trials = RUNS[kind]
+    return run_arguments(folder, *options, trials=trials)
+
+
 @cache
-def uninterrupted(sampler):
-    """What the interrupted runs must become."""
-    folder = shop().folder / f"whole-{sampler}"
-    done = command(*run_arguments(folder, *SAMPLERS[sampler], trials=TRIALS))
+def uninterrupted(kind):
+    """What the interrupted runs of that kind must become."""
+    if kind == "short":
+        return finished_folder()
+    folder = shop().folder / f"whole-{kind}"
+    done = command(*arguments(folder, kind))
     assert done.code == 0, done.err
     return folder
 
 
-def started(folder, sampler="llama"):
-    return program(*run_arguments(folder, *SAMPLERS[sampler], trials=TRIALS), start_new_session=True)
+def started(folder, kind="llama"):
+    return program(*arguments(folder, kind), start_new_session=True)
 
 
 def n_finished(folder):
@@ -81,7 +87,7 @@ def kill(process):
     process.communicate()
 
 
-def ended_as_if_never_stopped(folder, sampler="llama"):
+def ended_as_if_never_stopped(folder, kind="llama"):
     before = (
         {t[0]: t for t in told(folder) if t[1] != "RUNNING" and t[1] != "WAITING"} if n_finished(folder) > 0 else {}
     )
@@ -89,15 +95,15 @@ def ended_as_if_never_stopped(folder, sampler="llama"):
     assert done.code == 0, done.err
     after = told(folder)
     assert {number: after[number] for number in before} == before
-    assert after == told(uninterrupted(sampler))
-    assert len(after) == TRIALS
-    ours, whole = (json.loads((path / "result.json").read_text()) for path in (folder, uninterrupted(sampler)))
+    assert after == told(uninterrupted(kind))
+    assert len(after) == RUNS[kind][1]
+    ours, whole = (json.loads((path / "result.json").read_text()) for path in (folder, uninterrupted(kind)))
     assert (ours["winner"], ours["ensemble"]) == (whole["winner"], whole["ensemble"])
     return done
 
 
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
-    process = started(tmp_path / "run")
+    process = started(tmp_path / "run", "short")
     wait_for(lambda: n_finished(tmp_path / "run") >= 1, process)
     family = family_of(process)
     process.send_signal(signal.SIGINT)
@@ -106,8 +112,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
     assert done.last_line == f"stopped; finished trials are kept, go on with: offline-tune resume {tmp_path / 'run'}"
     assert "Traceback" not in done.err
     assert not psutil.wait_procs(family, timeout=20)[1]
-    again = ended_as_if_never_stopped(tmp_path / "run")
-    assert re.search(r"^\d+ of 11 trials were finished before, best [\d.]+ \(trial \d+\)$", again.err, re.MULTILINE)
+    again = ended_as_if_never_stopped(tmp_path / "run", "short")
+    assert re.search(r"^\d+ of 7 trials were finished before, best [\d.]+ \(trial \d+\)$", again.err, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -137,13 +143,13 @@ def test_ctrl_c_before_the_first_trial_leaves_nothing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sampler", "after"), [("llama", 0), ("llama", 1), ("llama", 3), ("llama", 6), ("tpe", 0), ("tpe", 6)]
+    ("kind", "after"), [("llama", 0), ("llama", 1), ("llama", 3), ("llama", 6), ("tpe", 0), ("tpe", 6)]
 )
-def test_killed_after_so_many_trials(tmp_path, sampler, after):
-    process = started(tmp_path / "run", sampler)
+def test_killed_after_so_many_trials(tmp_path, kind, after):
+    process = started(tmp_path / "run", kind)
     wait_for(lambda: n_finished(tmp_path / "run") >= after, process)
     kill(process)
-    ended_as_if_never_stopped(tmp_path / "run", sampler)
+    ended_as_if_never_stopped(tmp_path / "run", kind)
 
 
 @pytest.mark.slow
@@ -168,7 +174,7 @@ def test_killed_at_any_moment(tmp_path, moment):
     time.sleep(chance.uniform(0, 1.5 if moment % 2 else 4))
     kill(process)
     if not (folder / "run.json").exists():
-        assert command(*run_arguments(folder, trials=TRIALS)).code == 0
+        assert command(*arguments(folder, "llama")).code == 0
         assert told(folder) == told(uninterrupted("llama"))
     else:
         ended_as_if_never_stopped(folder)
@@ -189,12 +195,12 @@ def test_killed_again_and_again(tmp_path):
 def test_killed_before_the_study_was_made(tmp_path):
     """The settings are there, the study is not: the first trials are still to come."""
     folder = tmp_path / "run"
-    shutil.copytree(uninterrupted("llama"), folder)
+    shutil.copytree(finished_folder(), folder)
     for name in ("study.db", "study.db-wal", "study.db-shm", "calls.jsonl", "result.json"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "oof")
     (folder / "oof").mkdir()
-    ended_as_if_never_stopped(folder)
+    ended_as_if_never_stopped(folder, "short")
 
 
 def test_a_finished_run_only_does_its_ends_again(tmp_path):
@@ -237,10 +243,9 @@ def test_a_log_line_that_a_kill_tore_off_costs_no_other(extended):
 
 @pytest.mark.slow
 def test_a_run_in_two_parts_is_the_run_in_one(tmp_path):
-    arguments = [run_arguments(tmp_path / str(n), "--ensemble", "none", trials=n) for n in (6, TRIALS)]
-    assert all(command(*each).code == 0 for each in arguments)
-    assert command("resume", tmp_path / "6", "--trials", TRIALS).code == 0
-    assert told(tmp_path / "6") == told(tmp_path / str(TRIALS))
+    assert command(*run_arguments(tmp_path / "run", "--ensemble", "none", trials=6)).code == 0
+    assert command("resume", tmp_path / "run", "--trials", 11).code == 0
+    assert told(tmp_path / "run") == told(uninterrupted("llama"))
 
 
 @pytest.mark.parametrize(
