@@ -98,7 +98,10 @@ def run_arguments(out: Path, *more, data: Path | None = None, trials: int = 7) -
 
 def program(*arguments, **options) -> subprocess.Popen:
     """`offline-tune ARGUMENTS` as a program of its own, its output in pipes."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | options.pop("env", {})
+    scratch = shop().folder / "scratch"  # what a killed program leaves behind goes with the shop
+    scratch.mkdir(exist_ok=True)
+    ours = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TMPDIR": str(scratch)}
+    environment = os.environ | ours | options.pop("env", {})
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     return subprocess.Popen(
         [sys.executable, "-m", "offline_tune", *map(str, arguments)],

@@ -138,19 +138,31 @@ def test_words_that_cannot_be_said_are_dropped(monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), broken.fileno())
 
 
-def test_a_terminal_gets_the_panel_and_stdout_only_the_summary(tmp_path):
+def in_a_terminal(folder, kind):
+    """A run with stderr on a terminal: how it ended, and what the terminal was sent."""
     ours, theirs = pty.openpty()
-    process = program(
-        *run_arguments(tmp_path / "run", "--sampler", "random", "--ensemble", "none", trials=3), stderr=theirs
-    )
+    options = run_arguments(folder, "--sampler", "random", "--ensemble", "none", trials=3)
+    process = program(*options, stderr=theirs, env={"TERM": kind})
     os.close(theirs)
     seen = b"".join(iter(lambda: _read(ours), b"")).decode()
-    done = finished(process)
     os.close(ours)
+    done = finished(process)
     assert done.code == 0, seen
-    assert done.out == (tmp_path / "run" / "summary.txt").read_text()
+    assert done.out == (folder / "summary.txt").read_text()
+    return seen
+
+
+def test_a_terminal_gets_the_panel_and_stdout_only_the_summary(tmp_path):
+    seen = in_a_terminal(tmp_path / "run", "xterm-256color")
     assert "offline-tune: retraining the winner" in seen and "3/3 trials" in seen
     assert "starts (random)" not in seen
+
+
+@pytest.mark.slow
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(tmp_path):
+    seen = in_a_terminal(tmp_path / "run", "dumb")
+    assert "starts (random)" in seen
+    assert "\x1b" not in seen and "╭" not in seen
 
 
 def _read(descriptor):

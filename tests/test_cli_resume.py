@@ -192,6 +192,7 @@ def test_killed_again_and_again(tmp_path):
     ended_as_if_never_stopped(folder)
 
 
+@pytest.mark.slow
 def test_killed_before_the_study_was_made(tmp_path):
     """The settings are there, the study is not: the first trials are still to come."""
     folder = tmp_path / "run"

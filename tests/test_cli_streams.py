@@ -95,7 +95,11 @@ def small_files_only(limit):
     ("limit", "what"),
     [
         (0, "the (output|storage) must be writable, got .*"),
-        (60_000, "the storage must be writable, got .*; free space or change its rights, then resume"),
+        pytest.param(
+            60_000,
+            "the storage must be writable, got .*; free space or change its rights, then resume",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(200_000, "the (output|storage) must be writable, got .*", marks=pytest.mark.slow),
     ],
 )

@@ -36,6 +36,12 @@ def test_contestants_are_the_scored_trials_the_best_first_the_earlier_of_equals_
     assert contestants(study)[0].scores == {"r2": 0.5, "neg_max_error": -1.0}
 
 
+def test_a_trial_that_another_program_told_the_study_is_no_contestant():
+    study = a_study(scored(0.2))
+    study.add_trial(optuna.trial.create_trial(params={}, value=0.9))
+    assert [c.number for c in contestants(study)] == [0]
+
+
 @pytest.mark.parametrize(
     ("results", "reasons"),
     [

@@ -20,6 +20,15 @@ NETWORK_REFUSED = 13
 
 def main() -> None:
     """Close the network first, then do as the arguments say; ends the process."""
+    try:
+        _prepare_process()
+        code = run_command(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _prepare_process() -> None:
     # Before anything that starts a thread: a namespace can only be entered by a process that has one.
     from offline_tune import airgap
 
@@ -30,7 +39,6 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # a library's advice to programmers is nothing to a user
-    sys.exit(run_command(sys.argv[1:]))
 
 
 def run_command(arguments: Sequence[str]) -> int:

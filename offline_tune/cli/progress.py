@@ -36,12 +36,13 @@ def watched() -> Iterator[Listener]:
     """A listener for this terminal, or for none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it would tell of every trial beside us
     audience = Audience()
-    if audience.isatty():
-        panel = LivePanel(Console(file=cast(TextIO, audience)))
-        with panel.live:
-            yield panel
-    else:
+    console = Console(file=cast(TextIO, audience)) if audience.isatty() else None
+    if console is None or console.is_dumb_terminal:
         yield PlainLines()
+        return
+    panel = LivePanel(console)
+    with panel.live:
+        yield panel
 
 
 @contextmanager

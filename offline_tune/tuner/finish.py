@@ -67,9 +67,10 @@ class Finish:
 
 
 def contestants(study: optuna.Study) -> tuple[Contestant, ...]:
-    """The scored trials, best first, earlier ones first among equals."""
+    """The scored trials, best first, earlier ones first among equals; not those that another program has told."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return tuple(sorted(map(_contestant, complete), key=lambda c: (-c.score, c.number)))
+    ours = [_contestant(trial) for trial in complete if OUTCOME in trial.user_attrs]
+    return tuple(sorted(ours, key=lambda c: (-c.score, c.number)))
 
 
 def finish(
