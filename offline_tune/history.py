@@ -50,6 +50,11 @@ class History:
         """The trials that have a score."""
         return tuple(o for o in self.observations if o.score is not None)
 
+    @cached_property
+    def ranked(self) -> tuple[Observation, ...]:
+        """The trials that have a score, best first, the earliest of equals first."""
+        return tuple(sorted(self.scored, key=lambda o: (-_score(o), o.number)))
+
     @property
     def pending(self) -> tuple[Observation, ...]:
         """The trials that are being evaluated."""

@@ -260,6 +260,6 @@ def _has_words(parameter: Parameter) -> bool:
 
 def by_interest(history: History) -> list[Observation]:
     """Trials in the order in which a short prompt keeps them: five best, pending, then latest first."""
-    best = sorted(history.scored, key=lambda o: (-(o.score or 0.0), o.number))[:5]
+    best = history.ranked[:5]
     rest = [o for o in reversed(history.observations) if not o.pending and o not in best]
     return [*best, *history.pending, *rest]

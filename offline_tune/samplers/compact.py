@@ -136,8 +136,7 @@ def best_families(history: History) -> list[Value]:
     root = history.space.by_name.get(ROOT)
     if root is None or root.is_fixed or not root.is_categorical or root.when is not None:
         return []
-    ranked = sorted(history.scored, key=lambda o: (-(o.score or 0.0), o.number))
-    return list(dict.fromkeys(o.values[ROOT] for o in ranked))
+    return list(dict.fromkeys(o.values[ROOT] for o in history.ranked))
 
 
 def candidate_automaton(dialect: CompactDialect, family: Value = None) -> TokenAutomaton:

@@ -20,7 +20,7 @@ _FLIP, _STAY = 0.08, 0.5
 
 def local_steps(history: History, n: int, rng: np.random.Generator) -> list[dict[str, Value]]:
     """N candidates near the best trials: normal steps on some numbers, now and then another choice."""
-    best = sorted(history.scored, key=lambda o: (-(o.score or 0.0), o.number))[:3]
+    best = history.ranked[:3]
     if not best:
         return []
     steps = []

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from optuna.distributions import CategoricalDistribution
 
 from offline_tune.cards import DataCard
+from offline_tune.distribution import quoted
 from offline_tune.errors import SpaceError, UsageError
 from offline_tune.evaluator.families.base import Family, Needs
 from offline_tune.evaluator.families.catboost import CATBOOST
@@ -66,7 +67,7 @@ def family(name: str) -> Family:
         return FAMILIES[name]
     near = difflib.get_close_matches(name.lower().replace("-", "_"), FAMILIES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join((AUTO, *FAMILIES))}"
-    raise UsageError(f"--family must name a known family, got {_cut(name)}; {hint}")
+    raise UsageError(f"--family must name a known family, got {quoted(name)}; {hint}")
 
 
 def families_for(names: Sequence[str] | str, kind: TaskKind, card: DataCard) -> tuple[Family, ...]:
@@ -110,7 +111,7 @@ def default_of(family_name: str, space: SearchSpace) -> dict[str, Value]:
         SpaceError: the space has no such family.
     """
     if ROOT not in space.by_name or not space.by_name[ROOT].contains(family_name):
-        raise SpaceError(f"the space must offer the family, got {_cut(family_name)}; choose one that it lists")
+        raise SpaceError(f"the space must offer the family, got {quoted(family_name)}; choose one that it lists")
     values: dict[str, Value] = {ROOT: family_name}
     for parameter in space.parameters:
         if parameter.name != ROOT and parameter in space.active(values):
@@ -126,13 +127,13 @@ def split_values(values: Values) -> tuple[str, dict[str, Value]]:
     """
     name = values.get(ROOT)
     if not isinstance(name, str) or name not in FAMILIES:
-        raise SpaceError(f"a candidate must name a known family, got {_cut(name)}; set {ROOT!r}")
+        raise SpaceError(f"a candidate must name a known family, got {quoted(name)}; set {ROOT!r}")
     own: dict[str, Value] = {}
     for key, value in values.items():
         if key.startswith(f"{name}."):
             own[key.removeprefix(f"{name}.")] = value
         elif key != ROOT:
-            raise SpaceError(f"a candidate of {name} may hold only its own parameters, got {_cut(key)}; leave it out")
+            raise SpaceError(f"a candidate of {name} may hold only its own parameters, got {quoted(key)}; leave it out")
     return name, own
 
 
@@ -140,8 +141,3 @@ def _prefixed(name: str, parameter: Parameter) -> Parameter:
     when = parameter.when
     condition = Condition(ROOT, (name,)) if when is None else Condition(f"{name}.{when.parent}", when.values)
     return replace(parameter, name=f"{name}.{parameter.name}", when=condition)
-
-
-def _cut(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
