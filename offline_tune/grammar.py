@@ -93,6 +93,20 @@ def compile_grammar(space: SearchSpace) -> Grammar:
     return Grammar(space, regex, _schema(space), Length(_longest(space, len), _longest(space, _utf8)))
 
 
+def text_regex(text: str) -> str:
+    """The regular expression of one text."""
+    return _escape(text)
+
+
+def lattice_regex(lattice: Lattice) -> str:
+    r"""The regular expression of the spellings of a lattice.
+
+    >>> lattice_regex(Progression(first=5, step=5, size=3, decimals=1, is_float=True))
+    '(0\\.5|1\\.0|1\\.5)'
+    """
+    return _either(_spellings(lattice))
+
+
 def _parse(text: str) -> dict[str, Value]:
     try:
         pairs = json.loads(text, object_pairs_hook=list, parse_constant=_refuse)

@@ -31,7 +31,7 @@ def make_spm(path: Path, words: Sequence[str] = WORDS, **options: object) -> Pat
 
 def make_bpe(path: Path, words: Sequence[str] = ("<|im_start|>", "<|im_end|>", "<tool>"), **options: object) -> Path:
     """A model over GPT-2's 256 byte letters, a few merges and special `words`, the last of which is user-defined."""
-    letters = _byte_letters()
+    letters = byte_letters()
     merges = ["a b", "1 2", "e r"]
     tokens = [*letters, *(m.replace(" ", "") for m in merges), "<|end|>", *words]
     types = [NORMAL] * (len(letters) + len(merges)) + [CONTROL] * len(words) + [USER_DEFINED]
@@ -83,23 +83,27 @@ def make_gguf(
     seed: int = 0,
     nan: bool = False,
     quantized: str | None = None,
+    half: bool = False,
     tensors: bool = True,
     tokenizer: bool = True,
+    pre: str = "gpt-2",
     arch: str = "llama",
     template: str | None = None,
     extra: Mapping[str, str | int | float | bool] | None = None,
 ) -> Path:
     """Write a GGUF. `spread` is about the standard deviation of the logits; `nan` poisons the output norm;
-    `quantized` names a storage type for the matrices of the layers, such as "Q8_0" (blocks of 32).
+    `quantized` names a storage type for the matrices of the layers, such as "Q8_0" (blocks of 32); `half` stores
+    all matrices in half precision; `pre` names llama.cpp's way to cut a text before merging.
     """
     writer = gguf.GGUFWriter(path, arch)
     _write_shape(writer, n_ctx, width, layers, heads, len(tokens))
     if tokenizer:
-        _write_tokenizer(writer, tokens, types, merges, bos, eos, template)
+        _write_tokenizer(writer, tokens, types, merges, bos, eos, template, pre)
     for key, value in (extra or {}).items():
         _ADD[type(value)](writer, key, value)
     if tensors:
-        _write_tensors(writer, np.random.default_rng(seed), len(tokens), width, layers, spread, nan, quantized)
+        matrix = _matrices(np.random.default_rng(seed), half)
+        _write_tensors(writer, matrix, len(tokens), width, layers, spread, nan, quantized)
     return _finish(writer, path)
 
 
@@ -146,12 +150,13 @@ def _write_tokenizer(
     bos: int,
     eos: int,
     template: str | None,
+    pre: str = "gpt-2",
 ) -> None:
     writer.add_tokenizer_model("gpt2" if merges else "llama")
     writer.add_token_list(list(tokens))
     writer.add_token_types(list(types))
     if merges:
-        writer.add_tokenizer_pre("gpt-2")
+        writer.add_tokenizer_pre(pre)
         writer.add_token_merges(list(merges))
     else:
         writer.add_token_scores([0.0] * len(tokens))
@@ -166,7 +171,7 @@ def _write_tokenizer(
 
 def _write_tensors(
     writer: gguf.GGUFWriter,
-    rng: np.random.Generator,
+    matrix: Callable[..., np.ndarray],
     n_vocab: int,
     width: int,
     layers: int,
@@ -174,7 +179,6 @@ def _write_tensors(
     nan: bool,
     quantized: str | None,
 ) -> None:
-    matrix = _matrices(rng)
     _write_ends(writer, matrix, n_vocab, width, spread, np.nan if nan else 1.0)
     for layer in range(layers):
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
@@ -197,9 +201,11 @@ def _write_matrix(writer: gguf.GGUFWriter, name: str, values: np.ndarray, quanti
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
 
-def _matrices(rng: np.random.Generator) -> Callable[..., np.ndarray]:
+def _matrices(rng: np.random.Generator, half: bool = False) -> Callable[..., np.ndarray]:
+    drawn, kept = (np.float32, np.float16) if half else (np.float64, np.float32)
+
     def matrix(rows: int, columns: int, scale: float = 1.0) -> np.ndarray:
-        return (rng.standard_normal((rows, columns)) * scale / np.sqrt(columns)).astype(np.float32)
+        return (rng.standard_normal((rows, columns), drawn) * drawn(scale / np.sqrt(columns))).astype(kept)
 
     return matrix
 
@@ -217,8 +223,8 @@ def _write_ends(
     writer.add_tensor("output_norm.weight", np.full(width, norm, np.float32))
 
 
-def _byte_letters() -> list[str]:
-    # GPT-2 writes each byte as a printable letter: the printable ones as themselves, the others from U+0100 on
+def byte_letters() -> list[str]:
+    """How GPT-2 spells each byte: the printable ones as themselves, the others from U+0100 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     return [chr(b) if b in printable else chr(256 + others.index(b)) for b in range(256)]

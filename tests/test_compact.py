@@ -13,6 +13,7 @@ from spaces import SMALL, SPACES, candidates, distributions, one, some_candidate
 
 from offline_tune.errors import SpaceError
 from offline_tune.history import History, Observation
+from offline_tune.llm.mask import allowed
 from offline_tune.llm.matcher import AutomatonMatcher
 from offline_tune.prompt.compact import CompactDialect, by_interest, level_of, levels_of, short_name, value_of
 from offline_tune.prompt.vocabulary import (
@@ -52,7 +53,7 @@ def walk(automaton, rng):
     """A text of an automaton, each token drawn evenly."""
     matcher, tokens = AutomatonMatcher(automaton), []
     while not matcher.finished:
-        tokens.append(int(rng.choice(matcher.allowed())))
+        tokens.append(int(rng.choice(allowed(matcher, len(VOCABULARY.pieces)))))
         matcher.advance(tokens[-1:])
     return tuple(tokens)
 

@@ -6,12 +6,15 @@ import sys
 
 import pytest
 
-from offline_tune.errors import ModelError, UsageError
-from offline_tune.llm.backend import TESTED_VERSIONS, check_version, gpu_layers, library, may_repack
+from offline_tune.errors import ModelError
+from offline_tune.llm.backend import TESTED_VERSIONS, Build, build, check_version, may_repack, waiting
 
-CPU = "CPU : SSE3 = 1 | AVX2 = 1 | "
-CUDA = "CUDA : ARCHS = 900 | USE_GRAPHS = 1 | " + CPU
-METAL = "Metal : EMBED_LIBRARY = 1 | " + CPU
+CPU = "CPU : SSE3 = 1 | AVX2 = 1 | SVE = 0 | "
+WITHOUT = {
+    "none at all": ("sys.modules['llama_cpp'] = None", "llama-cpp-python must be importable, got 'import of llama_cpp"),
+    "another version": ("import llama_cpp; llama_cpp.__version__ = '0.3.37'", "must be 0.3.36, got 0.3.37; run: pip"),
+    "no version": ("import llama_cpp; del llama_cpp.__version__", "must be 0.3.36, got none; run: pip install"),
+}
 
 
 def test_the_installed_version_was_tested():
@@ -34,39 +37,57 @@ def test_the_constraint_is_a_tested_version():
     assert version("llama-cpp-python") in TESTED_VERSIONS
 
 
-@pytest.mark.parametrize(
-    ("device", "available", "layers"),
-    [
-        ("auto", CPU, 0),
-        ("auto", CUDA, -1),
-        ("auto", METAL, -1),
-        ("cpu", CUDA, 0),
-        ("cuda", CUDA, -1),
-        ("metal", METAL, -1),
-    ],
-)
-def test_layers_go_where_the_device_says(device, available, layers):
-    assert gpu_layers(device, available) == layers
-
-
-def test_a_device_that_the_build_lacks_is_refused():
-    with pytest.raises(ModelError, match=r"--device cuda needs a llama.cpp built for it, got one for cpu, metal"):
-        gpu_layers("cuda", METAL)
-
-
-def test_an_unknown_device_is_refused():
-    with pytest.raises(UsageError, match="--device must be one of auto, cpu, cuda, metal, got 'npu'"):
-        gpu_layers("npu", CPU)
-
-
 def test_weights_are_not_repacked_for_amx():
     assert may_repack(CPU)
     assert not may_repack(CPU + "AMX_INT8 = 1 | ")
 
 
-def test_threads_wait_passively_unless_the_user_decided():
-    library()
-    assert os.environ["OMP_WAIT_POLICY"]
+def a_build(features):
+    return Build(version="0.3.36", features=features, n_sequences=256, offload=True, mmap=True, mlock=True)
+
+
+@pytest.mark.parametrize(
+    ("features", "accelerators"),
+    [
+        (CPU, ()),
+        ("CUDA : ARCHS = 900 | USE_GRAPHS = 1 | " + CPU, ("cuda",)),
+        ("ROCm : NO_VMM = 1 | " + CPU, ("cuda",)),
+        ("Metal : EMBED_LIBRARY = 1 | " + CPU, ("metal",)),
+        ("MTL : EMBED_LIBRARY = 1 | BF16 = 1 | " + CPU, ("metal",)),
+    ],
+)
+def test_a_build_knows_its_accelerators_and_its_processor(features, accelerators):
+    built = a_build(features)
+    assert (built.accelerators, built.processor) == (accelerators, ("SSE3", "AVX2"))
+
+
+def test_the_loaded_build_holds_as_many_sequences_as_the_decoder_wants():
+    found = build()
+    assert (found.version, found.n_sequences) == (TESTED_VERSIONS[0], 256)
+    assert found.processor
+
+
+@pytest.mark.parametrize("case", WITHOUT)
+def test_an_installation_that_cannot_be_used_is_one_error(case):
+    code, message = WITHOUT[case]
+    program = f"import sys\n{code}\nfrom offline_tune.llm.backend import build\nbuild()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("offline_tune.errors.ModelError: ") and message in last
+
+
+def test_threads_of_this_process_wait_passively():
+    assert waiting().passive
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which libraries are loaded")
+@pytest.mark.parametrize(("first", "passive"), [("ctypes.CDLL('libgomp.so.1')", False), ("pass", True)])
+def test_a_runtime_that_was_loaded_before_the_policy_is_noticed(first, passive):
+    """As by an import of torch or lightgbm before ours."""
+    program = f"import ctypes\n{first}\nfrom offline_tune.llm.backend import waiting\nprint(waiting().passive)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == str(passive), done.stderr
 
 
 def test_the_light_modules_load_no_engine():

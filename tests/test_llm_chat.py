@@ -1,6 +1,9 @@
 """Chats as prompts: the model's own template gives the structure, and no content becomes structure."""
 
 import time
+import tomllib
+import tracemalloc
+from pathlib import Path
 
 import gguf_maker
 import pytest
@@ -159,6 +162,7 @@ def test_what_lies_behind_the_sandbox_is_undefined(template):
     assert render_chat(template, HELLO, "", "") == ""
 
 
+LONG = "{% set n = namespace(s='aaaaaaaaaa') %}{% for i in range(17) %}{% set n.s = n.s ~ n.s %}{% endfor %}"
 GROW = "{{% set n = namespace(s='aaaaaaaaaa') %}}{{% for i in range(60) %}}{}{{% endfor %}}{{{{ n.s }}}}"
 
 
@@ -184,13 +188,36 @@ GROW = "{{% set n = namespace(s='aaaaaaaaaa') %}}{{% for i in range(60) %}}{}{{%
         GROW.format("{% set n.s = n.s.join(n.s) %}"),
         GROW.format("{% set x %}{{ n.s }}{{ n.s }}{% endset %}{% set n.s = x %}"),
         GROW.format("{% set n.s = dict(a=n.s, b=n.s) %}"),
+        LONG + "{% set a = n.s[1:] %}" * 3_000,
+        LONG + "{% for i in range(40000) %}" + "{% if n.s[1:] == n.s[:-1] %}{% endif %}" * 1_000 + "{% endfor %}",
+        LONG + "{% set t = n.s ~ 'a' %}" + "{% if t == n.s ~ 'b' %}{% endif %}" * 1_000,
+        LONG + "{% for i in range(40000) %}{% if n.s.find('ab') %}{% endif %}{% endfor %}",
+        LONG + "{{ 'bcdefghijk' | list | map('string') | reject('in', n.s) | list }}" * 900,
+        LONG + "{{ n.s | int(base=16) // (n.s[:500000] | int(base=16)) }}",
     ],
+    ids=lambda template: f"{template[-60:]} ({len(template)})",
 )
 def test_a_template_that_would_not_end_is_stopped_soon(template):
-    start = time.perf_counter()
-    with pytest.raises(ModelError, match="must render in 50000 steps and 4194304 characters, got one that takes more"):
+    start = time.thread_time()
+    with pytest.raises(ModelError, match="must render in 50000 steps, 4194304 characters and 2 seconds, got one that"):
         render_chat(template, HELLO, "", "")
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 4
+
+
+@pytest.mark.parametrize("kept", ["n.s[1:]", "n.s | list", "[n.s]"])
+def test_a_template_keeps_little_memory(kept):
+    template = LONG + "".join(f"{{% set a{i} = {kept} %}}" for i in range(300))
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="must render in 50000 steps"):
+        render_chat(template, HELLO, "", "")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 256 << 20
+
+
+def test_a_sandbox_with_known_holes_is_not_installed():
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    assert "jinja2>=3.1.6" in tomllib.loads(project.read_text())["project"]["dependencies"]
 
 
 def test_a_template_of_absurd_length_is_refused():

@@ -8,28 +8,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_tune.errors import DecodingError
+from offline_tune.llm.mask import Groups, allowed, row_of, tokens_of
 from offline_tune.llm.matcher import AutomatonMatcher, TokenAutomaton
 from offline_tune.llm.scripted import END, ScriptedModel
 
 MODEL = ScriptedModel()
+N_VOCAB = len(MODEL.vocabulary)
 ASCII = st.characters(codec="ascii")
+
+
+def may_follow(matcher):
+    return allowed(matcher, N_VOCAB).tolist()
 
 
 def accepts(regex, text):
     """Whether a matcher over bytes goes through the whole text and may end there."""
     matcher = MODEL.matcher(regex)
     for token in MODEL.tokenize(text, special=False):
-        if matcher.finished or token not in matcher.allowed():
+        if matcher.finished or token not in may_follow(matcher):
             return False
         matcher.advance((token,))
-    return matcher.finished or END in matcher.allowed()
+    return matcher.finished or END in may_follow(matcher)
 
 
 def walk(matcher, choose, use_forced):
     """The tokens of one text, each chosen from the allowed ones."""
     tokens = []
     while not matcher.finished:
-        step = (matcher.forced() if use_forced else ()) or (choose(matcher.allowed().tolist()),)
+        step = (matcher.forced() if use_forced else ()) or (choose(may_follow(matcher)),)
         matcher.advance(step)
         tokens += step
     return tokens
@@ -70,7 +76,7 @@ def test_regex_tokens_that_are_decided_are_forced():
     matcher = MODEL.matcher('{"lr":[12]}'.replace("{", r"\{").replace("}", r"\}"))
     assert MODEL.spell(matcher.forced()) == '{"lr":'
     matcher.advance(matcher.forced())
-    assert (matcher.forced(), MODEL.spell(matcher.allowed())) == ((), "12")
+    assert (matcher.forced(), MODEL.spell(may_follow(matcher))) == ((), "12")
     matcher.advance(MODEL.tokenize("2", special=False))
     assert MODEL.spell(matcher.forced()) == "}"
     matcher.advance(matcher.forced())
@@ -82,7 +88,7 @@ def test_a_clone_of_a_regex_matcher_goes_its_own_way():
     other = matcher.clone()
     other.advance(MODEL.tokenize("ac", special=False))
     assert other.finished
-    assert MODEL.spell(matcher.allowed()) == "ab"
+    assert MODEL.spell(may_follow(matcher)) == "ab"
 
 
 def test_non_ascii_choices_are_written_byte_by_byte():
@@ -92,7 +98,8 @@ def test_non_ascii_choices_are_written_byte_by_byte():
 
 def test_words_beside_the_bytes_do_not_enter_a_regex():
     model = ScriptedModel(words=("ab", "<x>"))
-    assert model.matcher("(ab|<x>)").allowed().tolist() == sorted(model.tokenize("a<", special=False))
+    found = allowed(model.matcher("(ab|<x>)"), len(model.vocabulary))
+    assert found.tolist() == sorted(model.tokenize("a<", special=False))
 
 
 def test_a_refused_token_raises():
@@ -105,7 +112,7 @@ def test_after_a_refusal_every_question_raises():
     matcher = MODEL.matcher("[ab]c")
     with pytest.raises(DecodingError):
         matcher.advance((5,))
-    for ask in (matcher.allowed, matcher.forced, lambda: matcher.finished):
+    for ask in (lambda: may_follow(matcher), matcher.forced, lambda: matcher.finished):
         with pytest.raises(DecodingError, match="the grammar must stay enforceable, got"):
             ask()
 
@@ -124,9 +131,9 @@ DIAMOND = TokenAutomaton(({7: 1}, {3: 2, 9: 3}, {5: 3}, {6: 4}, {}))
 
 def test_an_automaton_says_what_may_follow():
     matcher = AutomatonMatcher(DIAMOND)
-    assert matcher.allowed().tolist() == [7]
+    assert may_follow(matcher) == [7]
     matcher.advance((7,))
-    assert (matcher.allowed().tolist(), matcher.allowed().dtype) == ([3, 9], np.int32)
+    assert may_follow(matcher) == [3, 9]
 
 
 def test_an_automaton_forces_up_to_the_next_choice():
@@ -146,7 +153,19 @@ def test_the_longest_text_of_an_automaton_is_known():
 
 def test_what_an_automaton_allows_cannot_be_written_over():
     with pytest.raises(ValueError, match="read-only"):
-        AutomatonMatcher(DIAMOND).allowed()[0] = 1
+        DIAMOND.allowed[0][0] = 1
+
+
+@pytest.mark.parametrize("words", [1, 2, 9])
+def test_an_automaton_fills_a_row_of_any_vocabulary(words):
+    row = np.full(words, 2**32 - 1, np.uint32)
+    AutomatonMatcher(DIAMOND, 1).mask_into(row)
+    assert tokens_of(row).tolist() == [3, 9]
+
+
+def test_an_automaton_refuses_a_row_that_is_too_short_for_its_tokens():
+    with pytest.raises(DecodingError, match=r"a mask must have 3 or more words of uint32 .*, got 2 of uint32"):
+        AutomatonMatcher(TokenAutomaton(({64: 1}, {}))).mask_into(np.zeros(2, np.uint32))
 
 
 def test_a_refused_token_leaves_an_automaton_where_it_was():
@@ -160,7 +179,7 @@ def test_the_end_of_an_automaton_allows_nothing():
     matcher = AutomatonMatcher(DIAMOND)
     matcher.advance((7, 9, 6))
     with pytest.raises(DecodingError, match="must be unfinished to allow a token, got its end"):
-        matcher.allowed()
+        may_follow(matcher)
 
 
 def test_a_clone_of_an_automaton_matcher_goes_its_own_way():
@@ -202,6 +221,22 @@ def test_forced_tokens_are_the_only_ones(automaton):
     for state, chain in enumerate(automaton.forced):
         matcher = AutomatonMatcher(automaton, state)
         for token in chain:
-            assert matcher.allowed().tolist() == [token]
+            assert may_follow(matcher) == [token]
             matcher.advance((token,))
-        assert matcher.finished or matcher.allowed().size > 1
+        assert matcher.finished or len(may_follow(matcher)) > 1
+
+
+# masks
+
+
+@given(st.sets(st.integers(0, 200), min_size=1))
+def test_a_row_holds_exactly_its_tokens(tokens):
+    row = row_of(sorted(tokens))
+    assert (tokens_of(row).tolist(), tokens_of(row).dtype) == (sorted(tokens), np.int32)
+    assert row.size == max(tokens) // 32 + 1
+
+
+def test_matchers_in_one_place_are_grouped():
+    first, second = AutomatonMatcher(DIAMOND, 1), AutomatonMatcher(DIAMOND, 2)
+    groups = Groups(40).of([first, second, first.clone(), second])
+    assert [(tokens.tolist(), places) for tokens, places in groups] == [([3, 9], [0, 2]), ([5], [1, 3])]

@@ -1,8 +1,10 @@
 """The model over llama.cpp: K texts together are what each would be alone, or an error, never something else."""
 
+import os
 import re
 import threading
 
+import gguf
 import gguf_maker
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ import pytest
 from offline_tune.errors import DecodingError, ModelError, UsageError
 from offline_tune.llm.contract import Sampling
 from offline_tune.llm.llama import load_model
+from offline_tune.llm.mask import allowed
 from offline_tune.llm.matcher import AutomatonMatcher, TokenAutomaton
 
 REGEX = r'\{"lr":(1e-[1-5]|0\.[0-9]{2}),"depth":([2-9]|1[0-6]),"on":(true|false)\}'
 LONGEST = 40
+GRAMMAR_ENGINES = ("llguidance", "outlines-core")
 PLAIN = Sampling()
 # llama.cpp computes a row in another order when its neighbours are others; random models spread over about +-4
 CLOSE = 0.05
@@ -57,7 +61,7 @@ def replay(model, prompt, matcher, tokens):
     while done < len(tokens):
         forced = matcher.forced()
         if not forced:
-            yield tokens[done], matcher.allowed(), logits_at(model, prompt, tokens[:done])
+            yield tokens[done], allowed(matcher, model.info.n_vocab), logits_at(model, prompt, tokens[:done])
         step = forced or tokens[done : done + 1]
         matcher.advance(step)
         done += len(step)
@@ -76,8 +80,8 @@ class Delegate:
 
     finished = property(lambda self: self.inner.finished)
 
-    def allowed(self):
-        return self.inner.allowed()
+    def mask_into(self, row):
+        self.inner.mask_into(row)
 
     def forced(self):
         return self.inner.forced()
@@ -154,6 +158,13 @@ def test_more_continuations_than_forks_run_in_waves(model, prompt):
 
 def test_no_continuation_gives_no_rows(model, prompt):
     assert model.logits_after(prompt, []).shape == (0, model.info.n_vocab)
+    assert model.logits_after(prompt, [], slice(3, 5)).shape == (0, 2)
+
+
+def test_columns_are_those_of_all_logits(model, prompt):
+    continuations = [[260], [261, 262]]
+    found = model.logits_after(prompt, continuations, slice(250, 270))
+    assert np.array_equal(found, model.logits_after(prompt, continuations)[:, 250:270])
 
 
 def test_what_the_prompt_cache_held_changes_no_bit(model, path, prompt):
@@ -207,6 +218,28 @@ def test_more_seeds_than_forks_are_answered_in_order(path, prompt, model):
     assert [c.text for c in draw(small, prompt, range(7))] == [draw(model, prompt, [s])[0].text for s in range(7)]
 
 
+@pytest.mark.parametrize("k", [1, 3, 64, 256])
+def test_any_number_of_texts_of_any_length_is_drawn(path, prompt, model, k):
+    regex, few = "[0-9]{1,9}(,[0-9]{1,9}){0,2}", load_model(path, k_max=5)
+    found = draw(few, prompt, range(k), regex, Sampling(2.0))
+    assert found == draw(few, prompt, range(k), regex, Sampling(2.0))
+    assert all(re.fullmatch(regex, c.text) for c in found)
+    for seed in {0, k // 2, k - 1}:
+        assert found[seed].text == draw(model, prompt, [seed], regex, Sampling(2.0))[0].text
+
+
+def test_both_grammar_engines_write_texts_of_the_grammar(model, prompt):
+    completions = model.complete(prompt, model.matcher(REGEX, "outlines-core"), 16, Sampling(2.0), range(16), LONGEST)
+    assert all(re.fullmatch(REGEX, c.text) for c in completions)
+    assert len({c.text for c in completions}) > 8
+
+
+def test_both_grammar_engines_draw_the_same_texts_over_bytes(folder):
+    model = load_model(gguf_maker.make_spm(folder / "plain.gguf", words=()))
+    drawn = [model.complete([1, 50], model.matcher(REGEX, by), 8, PLAIN, range(8), 50) for by in GRAMMAR_ENGINES]
+    assert drawn[0] == drawn[1]
+
+
 def test_fewer_forks_run_at_once_where_the_cache_is_small(path):
     model = load_model(path, n_ctx=300, k_max=8)
     assert len(draw(model, [1] * 20, range(8), max_tokens=250)) == 8
@@ -214,21 +247,21 @@ def test_fewer_forks_run_at_once_where_the_cache_is_small(path):
 
 def test_logprobs_equal_a_manual_computation(model, prompt):
     completion = draw(model, prompt, [3])[0]
-    constrained = raw = 0.0
-    rejected = []
-    for token, allowed, logits in replay(model, prompt, model.matcher(REGEX), completion.tokens):
-        constrained += log_softmax(logits[allowed])[list(allowed).index(token)]
+    raw, decisions, rejected = 0.0, [], []
+    for token, ids, logits in replay(model, prompt, model.matcher(REGEX), completion.tokens):
+        decisions.append(log_softmax(logits[ids])[list(ids).index(token)])
         raw += log_softmax(logits)[token]
-        rejected.append(1 - np.exp(log_softmax(logits)[allowed]).sum())
-    assert completion.logprob == pytest.approx(constrained, abs=CLOSE)
+        rejected.append(1 - np.exp(log_softmax(logits)[ids]).sum())
+    assert completion.decisions == pytest.approx(decisions, abs=CLOSE)
+    assert completion.logprob == pytest.approx(sum(decisions), abs=CLOSE)
     assert completion.raw_logprob == pytest.approx(raw, abs=2 * CLOSE)
     assert completion.rejected_mass == pytest.approx(np.mean(rejected), abs=0.01)
 
 
 def test_temperature_zero_takes_the_most_probable_token(model, prompt):
     completion = draw(model, prompt, [9], sampling=Sampling(temperature=0))[0]
-    for token, allowed, logits in replay(model, prompt, model.matcher(REGEX), completion.tokens):
-        assert token == allowed[np.argmax(logits[allowed])]
+    for token, ids, logits in replay(model, prompt, model.matcher(REGEX), completion.tokens):
+        assert token == ids[np.argmax(logits[ids])]
 
 
 def test_logprobs_do_not_depend_on_the_sampling(model, prompt):
@@ -314,18 +347,19 @@ class Failing(Delegate):
 class Overtaking(Delegate):
     """Allows a token that its grammar then refuses."""
 
-    def allowed(self):
-        return np.array([5], np.int32)
+    def mask_into(self, row):
+        row[:] = 0
+        row[0] = 1 << 5
 
 
 class Foreign(Delegate):
-    def allowed(self):
-        return np.array([5, 100_000], np.int32)
+    def mask_into(self, row):
+        row[:] = 2**32 - 1
 
 
 class Empty(Delegate):
-    def allowed(self):
-        return np.array([], np.int32)
+    def mask_into(self, row):
+        row[:] = 0
 
 
 @pytest.mark.parametrize(
@@ -333,7 +367,7 @@ class Empty(Delegate):
     [
         (Failing, "the matcher must go on, got a failure on purpose"),
         (Overtaking, r"the grammar must allow tokens \[5\], got a refusal"),
-        (Foreign, "the grammar must allow tokens 0 to 272, got 5 to 100000; it was made for another model"),
+        (Foreign, "the grammar must allow tokens 0 to 272, got 0 to 287; it was made for another model"),
         (Empty, "the grammar must allow a token, got none; it cannot be written"),
     ],
 )
@@ -376,6 +410,19 @@ def test_logits_that_are_not_numbers_are_refused(folder):
         model.logits_after([1, 5], [[6]])
 
 
+def test_after_logits_that_are_not_numbers_the_model_answers_as_before(folder):
+    path = gguf_maker.make_spm(folder / "one.gguf")
+    poisoned = gguf.GGUFReader(path, "r+")
+    next(tensor for tensor in poisoned.tensors if tensor.name == "token_embd.weight").data[77] = np.nan
+    poisoned.data.flush()
+    model = load_model(path, k_max=4)
+    before = draw(model, [1, 76], range(4))
+    for use in (lambda: draw(model, [1, 77], range(4)), lambda: model.logits_after([1], [[77], [76]])):
+        with pytest.raises(DecodingError, match="the model must give numbers as logits, got"):
+            use()
+        assert draw(model, [1, 76], range(4)) == before
+
+
 @pytest.mark.parametrize(
     ("k", "seeds", "max_tokens", "message"),
     [
@@ -406,6 +453,11 @@ def test_continuations_out_of_the_vocabulary_are_refused(model):
 def test_a_malformed_regex_is_refused(model):
     with pytest.raises(DecodingError, match=r"a regular expression that llguidance compiles, got '\(a' \(.*unclosed"):
         model.matcher("(a")
+
+
+def test_another_grammar_engine_is_refused(model):
+    with pytest.raises(UsageError, match="must be one of llguidance, outlines-core, got 'gbnf'; leave it out"):
+        model.matcher("a", "gbnf")
 
 
 def test_an_unknown_piece_is_refused(model):
@@ -450,7 +502,7 @@ def test_a_closed_model_and_its_matchers_raise(path):
     matcher = model.matcher(REGEX)
     model.close()
     model.close()
-    for use in (matcher.allowed, lambda: draw(model, [1]), lambda: model.logits_after([1], [[5]])):
+    for use in (lambda: allowed(matcher, 273), lambda: draw(model, [1]), lambda: model.logits_after([1], [[5]])):
         with pytest.raises(UsageError, match="a model must be open to be used, got a closed one; load it again"):
             use()
 
@@ -474,6 +526,14 @@ def test_a_cache_beyond_the_memory_is_refused_before_it_is_allocated(folder):
     path = gguf_maker.make_spm(folder / "long.gguf", n_ctx=2**31)
     with pytest.raises(ModelError, match=r"cache must fit into memory, got 524\d{3} MiB needed and \d+ MiB free; load"):
         load_model(path, n_ctx=2**31)
+
+
+def test_weights_beyond_the_memory_are_refused_before_they_are_read(folder):
+    path = gguf_maker.make_spm(folder / "vast.gguf")
+    os.truncate(path, 1 << 43)  # a hole: it takes no room
+    with pytest.raises(ModelError, match=r"must fit into memory, got 8388608 MiB of weights and \d+ MiB free; choose"):
+        load_model(path)
+    path.unlink()
 
 
 def test_a_file_that_llama_cpp_refuses_is_an_error_with_its_reason(folder):

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from offline_tune.errors import DecodingError, UsageError
 from offline_tune.llm.contract import Sampling
-from offline_tune.llm.sampling import draw
+from offline_tune.llm.sampling import Totals
+from offline_tune.llm.sampling import draw as draw_rows
 
 N = 12
 LOGITS = arrays(np.float32, N, elements=st.floats(-50, 50, width=32))
@@ -16,9 +17,17 @@ ALLOWED = st.sets(st.integers(0, N - 1), min_size=1).map(lambda ids: np.array(so
 SAMPLINGS = st.builds(Sampling, st.sampled_from([0, 0.1, 1, 5]), st.floats(0.01, 1), st.floats(0, 1))
 
 
+def draw(logits, allowed, sampling, rng):
+    """One draw from one row."""
+    rows = logits[None]
+    (drawn,) = draw_rows(rows, Totals(logits.size).of(rows), np.zeros(1, np.intp), allowed, sampling, [rng])
+    return drawn
+
+
 def frequencies(logits, allowed, sampling, n=4000):
-    rng = np.random.default_rng(0)
-    tokens = [draw(logits, allowed, sampling, rng).token for _ in range(n)]
+    rng, rows = np.random.default_rng(0), logits[None]
+    found = draw_rows(rows, Totals(logits.size).of(rows), np.zeros(n, np.intp), allowed, sampling, [rng] * n)
+    tokens = [drawn.token for drawn in found]
     return np.bincount(tokens, minlength=logits.size) / n
 
 
@@ -40,6 +49,25 @@ def test_a_drawn_token_is_allowed_and_its_numbers_agree(logits, allowed, samplin
 def test_the_same_generator_draws_the_same_token(logits, allowed, seed):
     first, second = (draw(logits, allowed, Sampling(), np.random.default_rng(seed)) for _ in range(2))
     assert first == second
+
+
+@given(arrays(np.float32, (5, N), elements=st.floats(-50, 50, width=32)), ALLOWED, SAMPLINGS, st.integers(0, 2**32))
+def test_rows_drawn_together_are_drawn_as_each_alone(logits, allowed, sampling, seed):
+    seeds = range(seed, seed + 7)
+    rows = np.arange(7) % 5
+    rngs = [np.random.default_rng(s) for s in seeds]
+    together = draw_rows(logits, Totals(N).of(logits), rows, allowed, sampling, rngs)
+    alone = [draw(logits[row], allowed, sampling, np.random.default_rng(s)) for row, s in zip(rows, seeds, strict=True)]
+    assert together == alone
+
+
+@pytest.mark.parametrize(("n_rows", "n_vocab"), [(1, 1), (70, 3000), (3, 200_000)])
+def test_totals_are_the_log_of_the_sum_of_exponentials(n_rows, n_vocab):
+    logits = (np.random.default_rng(0).standard_normal((n_rows, n_vocab)) * 8).astype(np.float32)
+    expected = np.logaddexp.reduce(logits.astype(np.float64), axis=1)
+    totals = Totals(n_vocab)
+    assert totals.of(logits) == pytest.approx(expected, abs=1e-5)
+    assert totals.of(logits[:1]) == pytest.approx(expected[:1], abs=1e-5)
 
 
 def test_tokens_come_as_often_as_the_model_says():

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from offline_tune.errors import UsageError
 
 Dialect = Literal["chat", "compact"]
+ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Completion:
         raw_logprob: the same among the entire vocabulary; at most `logprob`.
         rejected_mass: mean over sampled tokens of the probability that the model gave to forbidden ones; 0 is a
             model that knows the grammar, 1 one that never heard of it.
+        decisions: the logprob of each sampled token, in order; they sum to `logprob`.
     """
 
     tokens: tuple[int, ...]
@@ -71,6 +73,7 @@ class Completion:
     logprob: float
     raw_logprob: float
     rejected_mass: float
+    decisions: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +126,21 @@ class Matcher(Protocol):
         """Whether the text is complete and nothing may follow."""
         ...
 
-    def allowed(self) -> NDArray[np.int32]:
-        """Ids of the tokens that may come next, ascending, shape (n,), n >= 1; not for writing.
+    def mask_into(self, row: NDArray[np.uint32]) -> None:
+        """Write which tokens may come next: bit i % 32 of word i // 32 is set for token i, all others are cleared.
 
-        An end-of-generation id among them means that the text may end here.
+        At least one is set. An end-of-generation token among them means that the text may end here.
+
+        Args:
+            row: (ceil(n_vocab / 32),), C-contiguous; see `llm.mask`.
         """
         ...
 
     def forced(self) -> tuple[int, ...]:
-        """The tokens that are decided already, possibly none. The position stays."""
+        """The tokens that are decided already, up to the next choice as far as it is known, possibly none.
+
+        The position stays.
+        """
         ...
 
     def advance(self, tokens: Sequence[int]) -> None:
@@ -225,10 +234,20 @@ class LanguageModel(Protocol):
         """
         ...
 
-    def logits_after(self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """The logits of the token after each continuation of one prompt, shape (len(continuations), n_vocab).
+    def logits_after(
+        self, prompt: Sequence[int], continuations: Sequence[Sequence[int]], columns: slice = ALL
+    ) -> NDArray[np.float32]:
+        """The logits of the token after each continuation of one prompt.
 
-        The prompt is evaluated once. A continuation has at least one token.
+        The prompt is evaluated once.
+
+        Args:
+            prompt: at least one id.
+            continuations: each of at least one id.
+            columns: the tokens whose logits are wanted.
+
+        Returns:
+            Shape (len(continuations), tokens in columns).
 
         Raises:
             UsageError: an empty prompt or continuation, a token id out of range; the wrong thread.

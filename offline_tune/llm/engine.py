@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_tune.errors import DecodingError, ModelError
-from offline_tune.llm.backend import features, gpu_layers, library, library_complaint, may_repack
+from offline_tune.llm.backend import features, library, library_complaint, may_repack
 from offline_tune.llm.batch import Batch, Rows, Span, rows_of
 from offline_tune.llm.vocabulary import Vocabulary
 
@@ -30,8 +30,9 @@ MAX_SEQUENCES = 256
 # cached chunk is used only whole: a prompt has the same logits, to the bit, whatever was in the cache before.
 CHUNK = 64
 MAX_ROWS = 512
-# cells set aside for each fork, beyond one context for the prompt; more forks than fit run one wave after another
+# cells set aside for each fork, beyond one context for the prompt; of more forks than fit each begins where one ends
 FORK_CELLS = 64
+_SMALLER_ON_GPU = "leave layers on the processor with a smaller --gpu-layers, or use --device cpu"
 
 
 def cells(n_ctx: int, k_max: int) -> int:
@@ -50,11 +51,10 @@ class Engine:
         evaluated: tokens that went through the network so far.
     """
 
-    def __init__(self, path: Path, *, n_ctx: int, k_max: int, n_threads: int, device: str) -> None:
+    def __init__(self, path: Path, *, n_ctx: int, k_max: int, n_threads: int, n_gpu_layers: int) -> None:
         self._api = library()
-        layers = gpu_layers(device)
-        model = self._load(path, layers)
-        context = self._context(model, cells(n_ctx, k_max), k_max, n_threads, on_gpu=layers != 0)
+        model = self._load(path, n_gpu_layers)
+        context = self._context(model, cells(n_ctx, k_max), k_max, n_threads, on_gpu=n_gpu_layers != 0)
         self._pointer = context
         self._memory = self._api.llama_get_memory(context)
         self._free = weakref.finalize(self, _free, self._api, context, model)
@@ -65,9 +65,18 @@ class Engine:
         self.evaluated = 0
         self._can_rewind = not (self._api.llama_model_is_recurrent(model) or self._api.llama_model_is_hybrid(model))
         self._batch = Batch(MAX_ROWS)
-        self._row = ctypes.c_float * self.vocabulary.size
+        self._address, self._outputs = 0, np.empty((0, self.vocabulary.size), np.float32)
         self._held: list[tuple[int, ...]] = []
         self._last: Logits | None = None
+
+    @property
+    def n_sequences(self) -> int:
+        """Sequences that the context has, as llama.cpp tells it."""
+        return int(self._api.llama_n_seq_max(self._pointer))
+
+    def use_threads(self, n: int) -> None:
+        """Evaluate with `n` threads from now on."""
+        self._api.llama_set_n_threads(self._pointer, n, n)
 
     def hold(self, prompt: Sequence[int], head: Sequence[int] = ()) -> Logits:
         """Make the prefix sequence hold `prompt` and `head`; what it held before is used as far as it agrees.
@@ -97,13 +106,16 @@ class Engine:
         if not self._can_rewind or self._agreement(chunks) < len(chunks):
             self.hold(prompt)
 
-    def fork(self, k: int, length: int) -> None:
-        """Let sequences 0 to k - 1 continue the first `length` tokens of the prefix."""
-        for sequence in range(k):
+    def fork(self, sequences: Iterable[int], length: int) -> None:
+        """Let `sequences`, which hold nothing, continue the first `length` tokens of the prefix."""
+        for sequence in sequences:
             self._api.llama_memory_seq_cp(self._memory, self.k_max, sequence, 0, length if self._can_rewind else -1)
 
-    def forward(self, spans: Sequence[Span]) -> list[Logits]:
-        """Evaluate the spans together; the logits after each one's last token, valid until the next call.
+    def forward(self, spans: Sequence[Span]) -> Logits:
+        """Evaluate the spans together.
+
+        Returns:
+            The logits after each one's last token, shape (len(spans), n_vocab), valid until the next call.
 
         Raises:
             DecodingError: llama.cpp could not evaluate them.
@@ -111,14 +123,9 @@ class Engine:
         rows = rows_of(spans)
         n = len(rows.tokens)
         if n <= MAX_ROWS:
-            self._evaluate(rows)
-            return [self._logits(i) for i in range(n) if rows.wanted[i]]
-        found = []
-        for start in range(0, n, MAX_ROWS):
-            part = rows.part(start, start + MAX_ROWS)
-            self._evaluate(part)
-            found += [self._logits(i).copy() for i, wanted in enumerate(part.wanted) if wanted]
-        return found
+            return self._evaluate(rows)
+        parts = (rows.part(start, start + MAX_ROWS) for start in range(0, n, MAX_ROWS))
+        return np.concatenate([self._evaluate(part).copy() for part in parts])
 
     def release(self, sequences: Iterable[int]) -> None:
         """Forget forks; the prefix stays."""
@@ -152,9 +159,9 @@ class Engine:
             self._api.llama_memory_seq_rm(self._memory, self.k_max, -1, -1)
             self._held = []
 
-    def _evaluate(self, rows: Rows) -> None:
+    def _evaluate(self, rows: Rows) -> Logits:
+        """The logits of the wanted rows, in order."""
         self._batch.fill(rows)
-        library_complaint()
         code = self._api.llama_decode(self._pointer, self._batch.struct)
         if code != 0:
             complaint = library_complaint() or "no reason given"
@@ -163,13 +170,19 @@ class Engine:
                 "shorten the prompt, or load the model with a larger n_ctx"
             )
         self.evaluated += len(rows.tokens)
+        n = rows.wanted.count(True)
+        return self._logits(rows.wanted.index(True), n) if n else self._outputs[:0]
 
-    def _logits(self, row: int) -> Logits:
-        pointer = self._api.llama_get_logits_ith(self._pointer, row)
+    def _logits(self, first: int, n: int) -> Logits:
+        """The logits of n wanted rows, which llama.cpp keeps together, by the place of the first in the pass."""
+        pointer = self._api.llama_get_logits_ith(self._pointer, first)
         if not pointer:
-            raise DecodingError(f"llama.cpp must return logits of row {row}, got none; load the model again")
-        logits: Logits = np.ctypeslib.as_array(self._row.from_address(ctypes.addressof(pointer.contents)))
-        return logits
+            raise DecodingError(f"llama.cpp must return logits of {n} rows, got none; load the model again")
+        address = ctypes.addressof(pointer.contents)
+        if address != self._address:  # rarely: llama.cpp writes to the same place again and again
+            memory: Any = (ctypes.c_float * (MAX_ROWS * self.vocabulary.size)).from_address(address)
+            self._address, self._outputs = address, np.frombuffer(memory, np.float32).reshape(MAX_ROWS, -1)
+        return self._outputs[:n]
 
     def _load(self, path: Path, layers: int) -> Any:
         parameters = self._api.llama_model_default_params()
@@ -180,19 +193,23 @@ class Engine:
         if not model:
             raise ModelError(
                 f"llama.cpp must load {path}, got: {library_complaint() or 'no reason'}; "
-                "choose a model of an architecture that it knows"
+                + ("choose a model of an architecture that it knows" if layers == 0 else _SMALLER_ON_GPU)
             )
         return model
 
     def _context(self, model: Any, n_cells: int, k_max: int, n_threads: int, *, on_gpu: bool) -> Any:
         parameters = self._api.llama_context_default_params()
         parameters.n_ctx = n_cells
-        parameters.n_batch = parameters.n_ubatch = MAX_ROWS
+        parameters.n_batch, parameters.n_ubatch = MAX_ROWS, CHUNK
         parameters.n_seq_max = k_max + 1
         # apart, a fork would copy the prompt, and a partial copy would abort the process
         parameters.kv_unified = True
         parameters.n_threads = parameters.n_threads_batch = n_threads
         parameters.offload_kqv = parameters.op_offload = on_gpu
+        # On a processor the fused operation takes up to four times as long for a batch of forks, and its floats depend
+        # on the number of threads.
+        api = self._api
+        parameters.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         library_complaint()
         context = self._api.llama_init_from_model(model, parameters)
         if not context:

@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_tune.errors import DecodingError
+from offline_tune.llm.mask import Mask, check_row, n_words, row_of
 
-_BITS = np.arange(32, dtype=np.uint32)
+# What llguidance may spend on one mask and on the tokens forced behind it. Its own 200,000 run out where numbers have
+# 300 digits.
+_FUEL = 5_000_000
 
 
 def _nothing() -> None:
@@ -38,13 +41,13 @@ class RegexMatcher:
         Raises:
             DecodingError: the expression is malformed or too large.
         """
-        from llguidance import LLMatcher
+        from llguidance import LLMatcher, LLParserLimits
 
         check_open()
         self._check_open = check_open
-        self._n_vocab = int(tokenizer.vocab_size)
-        self._mask = np.zeros((self._n_vocab + 31) // 32, np.uint32)
-        self._inner = LLMatcher(tokenizer, LLMatcher.grammar_from_regex(regex), log_level=0)
+        self._n_words = n_words(tokenizer.vocab_size)
+        limits = LLParserLimits(step_lexer_fuel=_FUEL)
+        self._inner = LLMatcher(tokenizer, LLMatcher.grammar_from_regex(regex), log_level=0, limits=limits)
         if self._inner.is_error():
             raise DecodingError(
                 f"the grammar must be a regular expression that llguidance compiles, got {regex[:40]!r} "
@@ -59,15 +62,13 @@ class RegexMatcher:
             self._check()  # an engine in an error calls itself stopped too
         return stopped
 
-    def allowed(self) -> NDArray[np.int32]:
-        """Ids of the tokens that may come next; see `Matcher.allowed`."""
+    def mask_into(self, row: Mask) -> None:
+        """Write which tokens may come next; see `Matcher.mask_into`."""
         self._check_open()
-        self._inner.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        check_row(row, self._n_words)
+        self._inner.unsafe_compute_mask_ptr(row.ctypes.data, 4 * self._n_words)
+        row[self._n_words :] = 0
         self._check()  # in an error the mask would hold the end token alone, and the text would end anywhere
-        words = np.flatnonzero(self._mask)
-        word, bit = np.nonzero((self._mask[words, None] >> _BITS) & 1)
-        ids = (words[word] * 32 + bit).astype(np.int32)
-        return ids[ids < self._n_vocab]
 
     def forced(self) -> tuple[int, ...]:
         """The tokens that are decided already; see `Matcher.forced`."""
@@ -159,6 +160,11 @@ class TokenAutomaton:
         return arrays
 
     @cached_property
+    def masks(self) -> tuple[Mask, ...]:
+        """For each state, the same as bits (see `llm.mask`), as short as they come; empty for the end."""
+        return tuple(row_of(list(ways)) if ways else np.zeros(0, np.uint32) for ways in self.states)
+
+    @cached_property
     def forced(self) -> tuple[tuple[int, ...], ...]:
         """For each state, the tokens up to the next state with a choice, or to the end."""
         chains: list[tuple[int, ...]] = [()] * len(self.states)
@@ -197,15 +203,18 @@ class AutomatonMatcher:
         """Whether the text is complete and nothing may follow."""
         return self._state == self._automaton.end
 
-    def allowed(self) -> NDArray[np.int32]:
-        """Ids of the tokens that may come next; see `Matcher.allowed`.
+    def mask_into(self, row: Mask) -> None:
+        """Write which tokens may come next; see `Matcher.mask_into`.
 
         Raises:
-            DecodingError: the text is complete.
+            DecodingError: the text is complete, or `row` is of another vocabulary.
         """
         if self.finished:
             raise DecodingError("the grammar must be unfinished to allow a token, got its end; stop at `finished`")
-        return self._automaton.allowed[self._state]
+        mask = self._automaton.masks[self._state]
+        check_row(row, mask.size)
+        row[: mask.size] = mask
+        row[mask.size :] = 0
 
     def forced(self) -> tuple[int, ...]:
         """The tokens that are decided already; see `Matcher.forced`."""

@@ -1,10 +1,13 @@
-"""Drawing one token from logits, among those that a grammar allows.
+"""Drawing tokens from logits, among those that a grammar allows.
 
-Pure functions. Notation: logits (n_vocab,) float32; allowed (n,) int32 ids; x (n,) their logits.
+Notation: r rows of logits (r, n_vocab) float32; n draws, each from one row; allowed (m,) int32 ids; x (n, m) the logits
+of the allowed tokens.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +15,9 @@ from numpy.typing import NDArray
 
 from offline_tune.errors import DecodingError
 from offline_tune.llm.contract import Sampling
+
+_BLOCK = 1 << 16  # logits that are summed up at once: a quarter of a megabyte, which a processor keeps close by
+_PLAIN = Sampling()
 
 
 class Draw(NamedTuple):
@@ -30,59 +36,124 @@ class Draw(NamedTuple):
     rejected: float
 
 
-def draw(logits: NDArray[np.float32], allowed: NDArray[np.int32], sampling: Sampling, rng: np.random.Generator) -> Draw:
-    """Draw one allowed token; takes one number from `rng`, none where there is no choice or at temperature 0.
+class Totals:
+    """The log of the sum of exponentials of all logits of a row, in memory that is used again and again."""
+
+    def __init__(self, n_vocab: int) -> None:
+        self._scratch = np.empty((max(1, _BLOCK // n_vocab), n_vocab), np.float32)
+
+    def of(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(r,) natural logs; NaN or infinite where a row has no finite answer."""
+        found = np.empty(len(logits))
+        at_once = len(self._scratch)
+        for start in range(0, len(logits), at_once):
+            block = logits[start : start + at_once]
+            scratch = self._scratch[: len(block)]
+            highest = block.max(axis=1)
+            with np.errstate(over="ignore", invalid="ignore"):  # too far apart for float32, or no numbers at all
+                np.subtract(block, highest[:, None], out=scratch)
+            np.exp(scratch, out=scratch)
+            found[start : start + at_once] = highest + np.log(scratch.sum(axis=1), dtype=np.float64)
+        return found
+
+
+def draw(
+    logits: NDArray[np.float32],
+    totals: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    allowed: NDArray[np.int32],
+    sampling: Sampling,
+    generators: Sequence[np.random.Generator],
+) -> list[Draw]:
+    """Draw one of the same allowed tokens for each generator.
+
+    A generator gives one number, or none where there is no choice or at temperature 0.
+
+    Args:
+        logits: (r, n_vocab).
+        totals: (r,) of these rows (see `Totals`).
+        rows: (n,) places in `logits`, each draw's own.
+        allowed: (m,), ascending.
+        sampling: how to draw.
+        generators: n.
 
     Raises:
         DecodingError: nothing is allowed, or the logits are not numbers.
     """
+    _check_allowed(allowed, logits.shape[1])
+    x = logits[rows[:, None], allowed].astype(np.float64)
+    total, highest = totals[rows], x.max(axis=1, keepdims=True)
+    if not math.isfinite(total.sum() + highest.sum()):
+        raise _not_numbers(logits)
+    x -= highest
+    weights = np.exp(x).cumsum(axis=1)
+    chosen = _choose(x, weights, sampling, generators)
+    taken = x[np.arange(len(x)), chosen] + highest[:, 0]
+    mass = np.log(weights[:, -1]) + highest[:, 0]
+    # few numbers from here on, and Python's own arithmetic is faster than numpy's for few
+    return list(map(_draw, allowed[chosen].tolist(), taken.tolist(), mass.tolist(), total.tolist()))
+
+
+def _draw(token: int, taken: float, mass: float, total: float) -> Draw:
+    """The draw of a token by the logs of its weight, of that of all allowed tokens, and of all tokens."""
+    share, logprob = min(mass - total, 0.0), min(taken - mass, 0.0)
+    return Draw(token, logprob, logprob + share, -math.expm1(share))
+
+
+def _choose(
+    x: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    sampling: Sampling,
+    generators: Sequence[np.random.Generator],
+) -> NDArray[np.intp]:
+    """The place of each draw's token.
+
+    Args:
+        x: (n, m) logits, the highest of each row 0.
+        weights: (n, m) their exponentials, added up.
+        sampling: how to draw.
+        generators: n.
+    """
+    if sampling.temperature == 0 or x.shape[1] == 1:
+        return np.asarray(x.argmax(axis=1))
+    if sampling != _PLAIN:
+        with np.errstate(over="ignore"):  # at the least temperatures all but the best lie beyond a double
+            weights = np.exp(_cut(x, sampling) / sampling.temperature).cumsum(axis=1)
+    numbers = np.array([generator.random() for generator in generators])
+    whole = weights[:, -1]
+    # below the sum, though the product may be rounded up to it: behind lie tokens without any weight
+    reached = np.minimum(numbers * whole, np.nextafter(whole, 0.0))
+    return np.asarray((weights <= reached[:, None]).sum(axis=1))
+
+
+def _cut(x: NDArray[np.float64], sampling: Sampling) -> NDArray[np.float64]:
+    """`x` with those that min_p and top_p cut at minus infinity; the highest stays."""
+    if sampling.min_p > 0:
+        x = np.where(x >= np.log(sampling.min_p), x, -np.inf)
+    if sampling.top_p < 1:
+        order = np.argsort(-x, axis=1, kind="stable")
+        reached = np.exp(np.take_along_axis(x, order, axis=1)).cumsum(axis=1)
+        enough = (reached < sampling.top_p * reached[:, -1:]).sum(axis=1, keepdims=True)
+        kept = np.empty(x.shape, np.bool_)
+        np.put_along_axis(kept, order, np.arange(x.shape[1]) <= enough, axis=1)
+        x = np.where(kept, x, -np.inf)
+    return x
+
+
+def _check_allowed(allowed: NDArray[np.int32], n_vocab: int) -> None:
     if allowed.size == 0:
         raise DecodingError("the grammar must allow a token, got none; it cannot be written with this vocabulary")
-    if allowed.min() < 0 or allowed.max() >= logits.size:
+    if allowed[0] < 0 or allowed[-1] >= n_vocab:
         raise DecodingError(
-            f"the grammar must allow tokens 0 to {logits.size - 1}, got {int(allowed.min())} to {int(allowed.max())}; "
+            f"the grammar must allow tokens 0 to {n_vocab - 1}, got {int(allowed[0])} to {int(allowed[-1])}; "
             "it was made for another model"
         )
-    x = logits[allowed].astype(np.float64)
-    total, mass = _log_sum_exp(logits), _log_sum_exp(x)
-    if not (np.isfinite(total) and np.isfinite(mass)):
-        raise DecodingError(
-            "the model must give numbers as logits, got "
-            f"{int(np.count_nonzero(np.isnan(logits)))} of {logits.size} that are NaN or none that is finite; "
-            "its weights are damaged: restore the file or choose another model"
-        )
-    chosen = _choose(x - mass, sampling, rng)
-    logprob, raw = float(x[chosen] - mass), float(x[chosen] - total)
-    return Draw(int(allowed[chosen]), logprob, min(raw, logprob), max(0.0, -float(np.expm1(mass - total))))
 
 
-def _choose(logprobs: NDArray[np.float64], sampling: Sampling, rng: np.random.Generator) -> int:
-    if sampling.temperature == 0 or logprobs.size == 1:
-        return int(np.argmax(logprobs))
-    scaled = _cut(logprobs, sampling) / sampling.temperature
-    weights = np.cumsum(np.exp(scaled - scaled.max()))
-    chosen = int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))
-    # the product may round up to the sum itself, which lies behind the last token that has any weight
-    return min(chosen, int(np.searchsorted(weights, weights[-1], side="left")))
-
-
-def _cut(logprobs: NDArray[np.float64], sampling: Sampling) -> NDArray[np.float64]:
-    """`logprobs` with those that min_p and top_p cut at minus infinity."""
-    if sampling.min_p > 0:
-        logprobs = np.where(logprobs >= logprobs.max() + np.log(sampling.min_p), logprobs, -np.inf)
-    if sampling.top_p < 1:
-        order = np.argsort(-logprobs, kind="stable")
-        reached = np.cumsum(np.exp(logprobs[order]))
-        enough = int(np.searchsorted(reached, sampling.top_p * reached[-1])) + 1
-        logprobs = logprobs.copy()
-        logprobs[order[enough:]] = -np.inf
-    return logprobs
-
-
-def _log_sum_exp(x: NDArray[np.float32] | NDArray[np.float64]) -> float:
-    """Natural log of the sum of exponentials; NaN or infinite where `x` has no finite answer."""
-    top = x.max()
-    if not np.isfinite(top):
-        return float(top)
-    with np.errstate(over="ignore"):  # a difference beyond float32 is as good as infinite
-        return float(top) + float(np.log(np.exp(x - top).sum(dtype=np.float64)))
+def _not_numbers(logits: NDArray[np.float32]) -> DecodingError:
+    row = logits[np.argmin(np.isfinite(logits).all(axis=1))]
+    return DecodingError(
+        "the model must give numbers as logits, got "
+        f"{int(np.count_nonzero(np.isnan(row)))} of {row.size} that are NaN or none that is finite; "
+        "its weights are damaged: restore the file or choose another model"
+    )

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from offline_tune.errors import DecodingError, ModelError, UsageError
 from offline_tune.llm.contract import (
+    ALL,
     Completion,
     Counters,
     Dialect,
@@ -31,6 +32,7 @@ from offline_tune.llm.contract import (
     ModelInfo,
     Sampling,
 )
+from offline_tune.llm.mask import allowed
 from offline_tune.llm.matcher import RegexMatcher
 from offline_tune.llm.request import Turns, check_request
 from offline_tune.llm.sampling import Draw, draw
@@ -155,12 +157,14 @@ class ScriptedModel(LanguageModel):
             )
         return found
 
-    def logits_after(self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def logits_after(
+        self, prompt: Sequence[int], continuations: Sequence[Sequence[int]], columns: slice = ALL
+    ) -> NDArray[np.float32]:
         """Equal logits for all tokens; see `LanguageModel.logits_after`."""
         with self._turn(prompt, max(map(len, continuations), default=0)):
             for tokens in continuations:
                 self._check_tokens(tokens, "a continuation")
-            return np.zeros((len(continuations), len(self._vocabulary)), np.float32)
+            return np.zeros((len(continuations), len(self._vocabulary)), np.float32)[:, columns]
 
     def close(self) -> None:
         """Refuse later calls; idempotent."""
@@ -216,15 +220,19 @@ class ScriptedModel(LanguageModel):
         self, matcher: Matcher, text: str | None, sampling: Sampling, rng: np.random.Generator, max_tokens: int
     ) -> Completion:
         """Go through the grammar along `text`, or evenly at random where it is None."""
-        even = np.zeros(len(self._vocabulary), np.float32)
+        even = np.zeros((1, len(self._vocabulary)), np.float32)
+        totals = np.log([len(self._vocabulary)])
         rest = None if text is None else text.encode("utf-8", "replace")
         tokens: list[int] = []
         draws: list[Draw] = []
         while not matcher.finished:
-            allowed = matcher.allowed()
-            drawn = draw(even, allowed, sampling, rng) if rest is None else self._along(allowed, rest, text)
+            may_follow = allowed(matcher, len(self._vocabulary))
+            if rest is None:
+                (drawn,) = draw(even, totals, np.zeros(1, np.intp), may_follow, sampling, [rng])
+            else:
+                drawn = self._along(may_follow, rest, text)
             matcher.advance((drawn.token,))
-            draws += [drawn] if allowed.size > 1 else []
+            draws += [drawn] if may_follow.size > 1 else []
             tokens += [drawn.token] if drawn.token != END else []
             rest = rest[len(self._bytes[drawn.token]) :] if rest is not None else None
             if len(tokens) > max_tokens:
@@ -237,12 +245,12 @@ class ScriptedModel(LanguageModel):
         self._counters = replace(self._counters, tokens_sampled=self._counters.tokens_sampled + len(draws))
         return self._completion(tokens, draws)
 
-    def _along(self, allowed: NDArray[np.int32], rest: bytes, text: str | None) -> Draw:
+    def _along(self, may_follow: NDArray[np.int32], rest: bytes, text: str | None) -> Draw:
         """The longest allowed token that continues the text, as an even draw."""
-        fitting = [t for t in allowed.tolist() if rest.startswith(self._bytes[t])]
+        fitting = [t for t in may_follow.tolist() if rest.startswith(self._bytes[t])]
         if not fitting:
             raise _refusal(text, rest)
-        n, n_vocab = allowed.size, len(self._vocabulary)
+        n, n_vocab = may_follow.size, len(self._vocabulary)
         token = max(fitting, key=lambda t: len(self._bytes[t]))
         return Draw(token, -math.log(n), -math.log(n_vocab), 1 - n / n_vocab)
 
@@ -253,6 +261,7 @@ class ScriptedModel(LanguageModel):
             logprob=sum(d.logprob for d in draws),
             raw_logprob=sum(d.raw_logprob for d in draws),
             rejected_mass=sum(d.rejected for d in draws) / len(draws) if draws else 0.0,
+            decisions=tuple(d.logprob for d in draws),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from offline_tune.errors import ModelError
 MAX_TEMPLATE = 65_536
 MAX_MADE = 4 << 20
 MAX_STEPS = 50_000
+MAX_SECONDS = 2.0  # of this thread's own time, so that a busy machine does not count
 
 _FILTERS = frozenset(
     "capitalize count d default dictsort first float int items join last length list lower map max min reject "
@@ -58,7 +60,7 @@ def render(template: str, variables: Mapping[str, Any]) -> str:
 
     Raises:
         ModelError: it is too long, malformed, reaches outside the sandbox, refuses the messages, or takes more
-            steps or room than any chat needs.
+            steps, room or time than any chat needs.
     """
     if len(template) > MAX_TEMPLATE:
         raise ModelError(
@@ -79,12 +81,13 @@ def render(template: str, variables: Mapping[str, Any]) -> str:
 class _Sandbox(ImmutableSandboxedEnvironment):
     """One rendering: the sandbox, and what is left of its budget."""
 
-    intercepted_binops = frozenset(("+", "*", "**", "%"))
+    intercepted_binops = frozenset(("+", "*", "**", "%", "/", "//"))
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         self._steps = MAX_STEPS
         self._room = MAX_MADE
+        self._end = time.thread_time() + MAX_SECONDS
         self.finalize = self.pay
         self.globals = {
             "dict": dict,
@@ -97,6 +100,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         }
         self.filters = {name: self._paid(self.filters[name]) for name in _FILTERS}
         self.filters["tojson"] = self._paid(_to_json)
+        self.tests = {name: self._paid(test) for name, test in self.tests.items()}
 
     def pay(self, value: Any) -> Any:
         """Pay for a value that was made, and for all that it holds."""
@@ -121,7 +125,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """Nothing: jinja2 would let `str.format` past `is_safe_attribute`, and a width may be a million."""
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Evaluate an operator whose result may be longer than its operands."""
+        """Evaluate an operator whose result may be longer than its operands, or slow where they are long."""
         if operator != "+" and not all(isinstance(x, int | float) and abs(x) < MAX_STEPS for x in (left, right)):
             raise _too_much()
         if operator == "**" and right > 64:
@@ -140,7 +144,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         tree.set_environment(self)
         return tree
 
-    def _paid(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _paid(self, function: Any) -> Callable[..., Any]:
         @functools.wraps(function)  # keeps jinja2's marks of what a filter wants to be passed first
         def paid(*args: Any, **kwargs: Any) -> Any:
             texts = [a for a in args if isinstance(a, str | list)]
@@ -162,7 +166,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def _spend(self, steps: int) -> None:
         self._steps -= steps
-        if self._steps < 0:
+        if self._steps < 0 or time.thread_time() > self._end:
             raise _too_much()
 
     def _make(self, size: int) -> None:
@@ -176,7 +180,7 @@ _MADE, _JOINED = "offline_tune_made", "offline_tune_joined"
 
 
 class _Meter(NodeTransformer):
-    """Makes each turn of a loop, each literal container and each concatenation a call, which is paid for."""
+    """Makes each turn of a loop and each expression that costs or makes something a call, which is paid for."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802
         self.generic_visit(node)
@@ -186,6 +190,18 @@ class _Meter(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Call:  # noqa: N802
         self.generic_visit(node)
         return _call(_JOINED, *node.nodes)
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
+        self.generic_visit(node)
+        return _call(_MADE, node) if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Call:  # noqa: N802
+        self.generic_visit(node)
+        return _call(_MADE, node)
+
+    def visit_Test(self, node: nodes.Test) -> nodes.Call:  # noqa: N802
+        self.generic_visit(node)
+        return _call(_MADE, node)
 
     def visit_List(self, node: nodes.List) -> nodes.Call:  # noqa: N802
         self.generic_visit(node)
@@ -221,6 +237,6 @@ def _refuse(message: object = "") -> NoReturn:
 
 def _too_much() -> ModelError:
     return ModelError(
-        f"a chat template must render in {MAX_STEPS} steps and {MAX_MADE} characters, got one that takes more; "
-        "choose another model"
+        f"a chat template must render in {MAX_STEPS} steps, {MAX_MADE} characters and {MAX_SECONDS:g} seconds, "
+        "got one that takes more; choose another model"
     )

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from offline_tune.errors import ModelError, UsageError
+from offline_tune.errors import DecodingError, ModelError, UsageError
 from offline_tune.llm.backend import library
 
 _MAX_TEXT_BYTES = 1 << 19
@@ -25,6 +25,8 @@ class Vocabulary:
         self._api = library()
         self._pointer = pointer
         self._retired = False
+        self._spelt: set[str] = set()
+        self._pieces: dict[int, bytes] = {}
         self.size: int = self._api.llama_vocab_n_tokens(pointer)
 
     @property
@@ -58,8 +60,20 @@ class Vocabulary:
     @cached_property
     def spellings(self) -> tuple[str, ...]:
         """The tokens as the file spells them, by id."""
-        get = self._api.llama_vocab_get_text
-        return tuple((get(self.pointer, t) or b"").decode("utf-8", "backslashreplace") for t in range(self.size))
+        return tuple(map(self._spelling, range(self.size)))
+
+    @cached_property
+    def pieces(self) -> tuple[bytes | None, ...]:
+        """The bytes of each token, by id; None for those that no text may hold."""
+        control, defined = self._api.LLAMA_TOKEN_ATTR_CONTROL, self._api.LLAMA_TOKEN_ATTR_USER_DEFINED
+        get = self._api.llama_vocab_get_attr
+
+        def piece(token: int) -> bytes | None:
+            kind, spelt = get(self.pointer, token), self._piece(token)
+            is_mark = kind & control or (kind & defined and spelt[:1] == b"<" and spelt[-1:] == b">")
+            return None if is_mark or token in self.end_ids else spelt
+
+        return tuple(map(piece, range(self.size)))
 
     def token_id(self, piece: str) -> int:
         """The first token spelt `piece` in the file.
@@ -99,6 +113,24 @@ class Vocabulary:
                 f"{what} must hold token ids from 0 to {self.size - 1}, got {wrong[0]}; tokenize with this model"
             )
 
+    def check_spelling(self, text: str) -> None:
+        """Refuse characters that no tokens spell: vocabularies lack bytes that their makers never read.
+
+        Punctuation of ASCII is taken for granted, so that a regular expression can be checked as it is.
+
+        Raises:
+            DecodingError: there is such a character.
+        """
+        for character in sorted(set(text) - self._spelt):
+            if character.isascii() and not character.isalnum():
+                continue
+            if character not in self.spell(self.tokenize(character, special=False)):
+                raise DecodingError(
+                    f"the vocabulary must spell every character of a name or choice, got {character!a}, which no "
+                    "token holds; rename what contains it, or choose another model"
+                )
+            self._spelt.add(character)
+
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {piece: token for token, piece in reversed(list(enumerate(self.spellings)))}
@@ -110,11 +142,8 @@ class Vocabulary:
         # markers such as <|user|> as such; spellings of one letter or of spaces only mark nothing
         control, defined = self._api.LLAMA_TOKEN_ATTR_CONTROL, self._api.LLAMA_TOKEN_ATTR_USER_DEFINED
         get = self._api.llama_vocab_get_attr
-        marks = [
-            spelling
-            for token, spelling in enumerate(self.spellings)
-            if get(self.pointer, token) & (control | defined) and len(spelling) > 1 and spelling.strip(" \t\r\n▁")
-        ]
+        kept = (token for token in range(self.size) if get(self.pointer, token) & (control | defined))
+        marks = [mark for mark in map(self._spelling, kept) if len(mark) > 1 and mark.strip(" \t\r\n▁")]
         return re.compile(f"(?={'|'.join(map(re.escape, marks))})") if marks else None
 
     def _apart(self, text: str) -> list[str]:
@@ -136,7 +165,16 @@ class Vocabulary:
                 return list(ids[:n])
             room = -n
 
+    def _spelling(self, token: int) -> str:
+        text: bytes | None = self._api.llama_vocab_get_text(self.pointer, token)
+        return (text or b"").decode("utf-8", "backslashreplace")
+
     def _piece(self, token: int) -> bytes:
+        if token not in self._pieces:
+            self._pieces[token] = self._piece_of(token)
+        return self._pieces[token]
+
+    def _piece_of(self, token: int) -> bytes:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)

@@ -120,8 +120,8 @@ class CompactDrafter:
             return None
         prompt = self._dialect.prompt_tokens(history, self._limit)
         queries = [self._dialect.query_tokens(values) for values in candidates]
-        logits = self._model.logits_after(prompt, queries).astype(np.float64)
-        logits = logits[:, VOCABULARY.first_outcome : VOCABULARY.first_outcome + N_OUTCOMES]
+        outcomes = slice(VOCABULARY.first_outcome, VOCABULARY.first_outcome + N_OUTCOMES)
+        logits = self._model.logits_after(prompt, queries, outcomes).astype(np.float64)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = weights / weights.sum(axis=1, keepdims=True)
         improvements = expected_improvement(probabilities)
