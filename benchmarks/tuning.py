@@ -1,211 +1,216 @@
-"""Who tunes best: the shipped model against random search, TPE and a Gaussian process, from nothing, same budgets.
+"""Who tunes best: the shipped model against random search, TPE, a Gaussian process, CMA-ES and greedy portfolios.
 
-Tasks: synthetic functions of seeds that training never used, and, where OFFLINE_TUNE_LANDSCAPES names the folder of
-tables, the data sets held out of training (a table's in-between points judged by a forest fitted to it).
-Regret: 0 is the best of 20,000 random configurations, 1 their median, above 2 counts as 2 (beyond a cliff it can be
-any number); the mean over tasks and seeds is printed.
+Problems: data sets held out of training (landscapes, in the folder that OFFLINE_TUNE_LANDSCAPES or --landscapes
+names), one family alone and three under a root; the spaces of `run` on held-out tables of --sweeps, and with
+--collection the same with every candidate really trained; synthetic functions of seeds that training never used.
+Regret: 0 is the best of 20,000 random configurations, 1 their median, at most 5.
 
-    make bench-tuning          SEEDS=3 TRIALS=30 MODEL=models/x.gguf override the defaults
+    make bench-tuning
+    python benchmarks/tuning.py --seeds 10 --trials 40 --workers 2      what docs/benchmarks.md reports
+    python benchmarks/tuning.py --quick
+    python benchmarks/tuning.py --contestants llama,"portfolio + gp" --model new.gguf --label new
+    python benchmarks/tuning.py --unseen xgboost --model trained_without_xgboost.gguf
+
+Runs are kept in --work: what is there is not measured again, so a killed contest goes on, and a new model needs only
+its own rows (they are told apart by --label, by default the model's sha256).
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
+import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterator
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-from scipy.stats import wilcoxon
-from sklearn.ensemble import ExtraTreesRegressor
+from contest.contestants import FORMS, RIVALS, Run, compete, regret
+from contest.figures import BUDGETS, TARGET, Curves, mean_regret, share_won, text, trials_to_target
+from contest.problems import Catalogue
+from contest.records import Records
 
-from offline_tune.history import History, Observation
-from offline_tune.llm.contract import Sampling
-from offline_tune.llm.llama import load_model
+from offline_tune.errors import SpaceError
 from offline_tune.llm.manifest import shipped_model
-from offline_tune.pretrain.functions import RandomFunction, random_schema
-from offline_tune.pretrain.landscapes import held_out, load_scenarios
-from offline_tune.pretrain.pool import Pool, Schema
-from offline_tune.prompt.vocabulary import N_LEVELS
-from offline_tune.samplers.classic import classic_sampler
-from offline_tune.samplers.compact import CompactDrafter
-from offline_tune.samplers.llama import LlamaSampler
-from offline_tune.space import Condition, Parameter, SearchSpace, Values
 
-WORST = 2.0
-BUDGETS = (1, 3, 5, 10, 20, 30)
-CLASSICS = ("random", "tpe", "gp")
+WORST = 5.0
 
-
-@dataclass(frozen=True)
-class Problem:
-    """A space and its objective on the unit cube, greater is better; `best` and `middle` are of random search."""
-
-    kind: str
-    space: SearchSpace
-    score: Callable[[Values], float]
-    best: float
-    middle: float
-
-    def regret(self, curve: list[float]) -> list[float]:
-        """Of the best so far after each trial."""
-        gaps = self.best - np.maximum.accumulate(curve)
-        return [float(gap) for gap in np.minimum(gaps / (self.best - self.middle), WORST)]
+Found = dict[str, dict[str, tuple[np.ndarray, list[Run]]]]  # contestant, problem: regret (seeds, trials), runs
 
 
 def main() -> None:
-    seeds, trials = int(os.environ.get("SEEDS", "3")), int(os.environ.get("TRIALS", "30"))
-    path = Path(os.environ["MODEL"]) if "MODEL" in os.environ else shipped_model()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    problems = [*synthetic(int(os.environ.get("FUNCTIONS", "12"))), *tables()]
-    model = load_model(path, k_max=64)
-    found: dict[str, dict[str, list[list[float]]]] = {}
-    seconds: list[float] = []
-    for problem in problems:
-        for seed in range(seeds):
-            for name in CLASSICS:
-                curve = classic(problem, name, seed, trials)
-                found.setdefault(problem.kind, {}).setdefault(name, []).append(problem.regret(curve))
-            sampler = LlamaSampler(CompactDrafter(model, problem.space, Sampling()), seed)
-            began = time.perf_counter()
-            curve = llama(problem, sampler, trials)
-            seconds.append((time.perf_counter() - began) / trials)
-            found[problem.kind].setdefault("llama", []).append(problem.regret(curve))
-        print(f"... {problem.kind}, {len(problem.space.parameters)} parameters", flush=True)
-    print(f"model {path.name}; {len(problems)} tasks x {seeds} seeds; {np.median(seconds):.2f} s a proposal (median)")
-    for kind, curves in [*found.items(), ("all", _together(found))]:
-        table(kind, curves, trials)
+    options = _options()
+    catalogue = Catalogue(
+        landscapes=options.landscapes,
+        cache=options.work.parent / "cache",
+        functions=options.functions,
+        instances=options.instances,
+        unseen=options.unseen,
+        sweeps=options.sweeps,
+        all_tables=options.all_tables,
+        collection=options.collection,
+    )
+    keys = [key for key in catalogue.keys() if not options.only or key.partition("/")[0] in options.only]
+    report(measure(catalogue, keys, options), options)
 
 
-def table(kind: str, curves: dict[str, list[list[float]]], trials: int) -> None:
-    budgets = [b for b in BUDGETS if b <= trials]
-    print(f"\n{kind:20}" + "".join(f"{b:>9}" for b in budgets))
-    for name, rows in curves.items():
-        print(f"  {name:18}" + "".join(f"{np.mean([row[b - 1] for row in rows]):9.3f}" for b in budgets))
-    for rival in CLASSICS:
-        ours, theirs = (np.array([np.mean(row) for row in curves[name]]) for name in ("llama", rival))
-        p = wilcoxon(ours, theirs).pvalue if np.any(ours != theirs) else 1.0
-        print(f"  llama to {rival}: mean regret over all trials {ours.mean():.3f} to {theirs.mean():.3f}, p {p:.2g}")
-
-
-def llama(problem: Problem, sampler: LlamaSampler, trials: int) -> list[float]:
-    history = History(problem.space)
-    for number in range(trials):
-        values = sampler.plan(history, 1, number)[0].values
-        history = history.extended([Observation(number, values, problem.score(values))])
-    return [observation.score for observation in history.observations]
-
-
-def classic(problem: Problem, name: str, seed: int, trials: int) -> list[float]:
-    study = optuna.create_study(direction="maximize")
-    for number in range(trials):
-        study.sampler = classic_sampler(name, problem.space, seed, number)
-        trial = study.ask()
-        study.tell(trial, problem.score(problem.space.suggest(trial)))
-    return [trial.values[0] for trial in study.trials]
-
-
-def synthetic(count: int) -> Iterator[Problem]:
-    for index in range(count):
-        rng = np.random.default_rng([index, 77_001])
-        schema = random_schema(rng)
-        function = RandomFunction(schema, rng)
-        space = space_of(schema, branch=function.branch)
-        values = function(function.sample(20_000, rng))
-
-        def score(candidate: Values, function: RandomFunction = function, space: SearchSpace = space) -> float:
-            return float(function(function.legal(_unit(space, candidate)[None]))[0])
-
-        yield Problem("synthetic", space, score, float(values.max()), float(np.median(values)))
-
-
-def tables() -> Iterator[Problem]:
-    folder = os.environ.get("OFFLINE_TUNE_LANDSCAPES")
-    scenarios = load_scenarios(Path(folder)) if folder else ()
-    for scenario in scenarios:
-        for name in held_out(scenario)[:3]:
-            yield _tabled(scenario.family, scenario.pools[name])
-
-
-def _tabled(family: str, pool: Pool) -> Problem:
-    space = space_of(pool.schema, conditions=_conditions(pool))
-    forest = ExtraTreesRegressor(60, min_samples_leaf=2, random_state=0).fit(pool.cells.astype(float), pool.scores)
-    draws = [space.sample(rng) for rng in [np.random.default_rng(5)] for _ in range(20_000)]
-    values = forest.predict(np.array([_cells(space, pool.schema, draw) for draw in draws]))
-
-    def score(candidate: Values) -> float:
-        return float(forest.predict(_cells(space, pool.schema, candidate)[None])[0])
-
-    return Problem(family, space, score, float(values.max()), float(np.median(values)))
-
-
-def space_of(
-    schema: Schema, branch: np.ndarray | None = None, conditions: dict[int, tuple[int, tuple[int, ...]]] | None = None
-) -> SearchSpace:
-    """The space of a schema; names that repeat or are unknown get a number, which the dialect's short name drops."""
-    names = [f"p{j}.{name or f'unnamed {j}'}" for j, name in enumerate(schema.names)]
-    if schema.names[0] == "family":
-        names[0] = "family"
-    parameters = []
-    for j, choices in enumerate(schema.choices):
-        when = None
-        if conditions and j in conditions:
-            parent, wanted = conditions[j]
-            words = schema.choices[parent]
-            assert words is not None
-            when = Condition(names[parent], tuple(words[i] for i in wanted))
-        elif branch is not None and schema.conditional[j] and schema.choices[0]:
-            when = Condition(names[0], (schema.choices[0][int(branch[j])],))
-        distribution = CategoricalDistribution(choices) if choices else FloatDistribution(0.0, 1.0)
-        parameters.append(Parameter(names[j], distribution, when=when))
-    return SearchSpace(tuple(parameters))
-
-
-def _conditions(pool: Pool) -> dict[int, tuple[int, tuple[int, ...]]]:
-    """For each conditional column, the categorical column and choices that switch it on in the table."""
-    found = {}
-    categorical = [j for j, choices in enumerate(pool.schema.choices) if choices]
-    for j in np.flatnonzero(pool.schema.conditional):
-        active = pool.cells[:, j] >= 0
-        for parent in categorical:
-            shares = {c: active[pool.cells[:, parent] == c].mean() for c in np.unique(pool.cells[:, parent]) if c >= 0}
-            absent = active[pool.cells[:, parent] < 0]
-            if parent < j and all(s in (0.0, 1.0) for s in shares.values()) and not absent.any():
-                found[int(j)] = (parent, tuple(int(c) for c, s in shares.items() if s == 1.0))
+def measure(catalogue: Catalogue, keys: list[str], options: argparse.Namespace) -> Found:
+    """Every run that is asked for, from the work file where it is there."""
+    records, found = Records(options.work), Found()
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), _quiet) as pool:
+        for key in keys:
+            facts = pool.submit(_facts, catalogue, key).result()
+            names = [n for n in options.contestants if facts.portfolio or not n.startswith("portfolio")]
+            jobs = [(name, seed) for seed in range(options.seeds) for name in names]
+            places = {job: (key, _place(job[0], facts, options), job[1]) for job in jobs}
+            missing = [job for job in jobs if records.get(*places[job], facts.bounds, options.trials) is None]
+            work = [pool.submit(_compete, catalogue, key, *job, options.trials, options.model) for job in missing]
+            for job, done in zip(missing, work, strict=True):
+                if (run := done.result()) is not None:
+                    records.add(*places[job], facts.bounds, run)
+            for name in names:
+                own = [places[name, seed] for seed in range(options.seeds)]
+                known = [records.get(*place, facts.bounds, options.trials) for place in own]
+                if runs := [run for run in known if run is not None]:
+                    curves = [regret(*facts.bounds, run.scores[: options.trials], WORST) for run in runs]
+                    found.setdefault(name, {})[key] = (np.array(curves), runs)
+            if missing:
+                print(f"... {key}", file=sys.stderr, flush=True)
     return found
 
 
-def _unit(space: SearchSpace, values: Values) -> np.ndarray:
-    unit = []
-    for parameter in space.parameters:
-        if parameter not in space.active(values):
-            unit.append(np.nan)
-        elif parameter.is_categorical:
-            unit.append((parameter.lattice.index(values[parameter.name]) + 0.5) / parameter.lattice.size)
-        else:
-            unit.append(float(values[parameter.name]))
-    return np.array(unit)
+def report(found: Found, options: argparse.Namespace) -> None:
+    """Print every table; with --json write the means."""
+    budgets = [budget for budget in BUDGETS if budget <= options.trials]
+    champion = next((name for name in FORMS if name in found), None)
+    means = {}
+    for group, members in _groups(found).items():
+        curves = {n: {key: runs[key][0] for key in members if key in runs} for n, runs in found.items()}
+        curves = {name: runs for name, runs in curves.items() if runs}
+        print(f"\n{group}, {len(members)} problems x {options.seeds} seeds: mean regret [95 %] after trials")
+        print(text(curves, budgets, champion))
+        if options.trials >= TARGET and "random" in curves:
+            for name, ours in curves.items():
+                median, mean = trials_to_target(ours, curves["random"])
+                print(f"{name}: trials to random@{TARGET} median {median:g}, mean {mean:.1f}")
+        if champion in curves and group.startswith(("own", "real")) and {"random", "gp"} <= curves.keys():
+            _print_first(curves, champion)
+        means[group] = {name: {b: mean_regret(ours, b) for b in budgets} for name, ours in curves.items()}
+    _print_costs(found)
+    if options.json:
+        options.json.write_text(json.dumps(means, indent=1) + "\n", encoding="utf-8")
 
 
-def _cells(space: SearchSpace, schema: Schema, values: Values) -> np.ndarray:
-    order = {parameter.name: parameter for parameter in space.parameters}
-    cells = []
-    for j in range(schema.n_parameters):
-        name = next(n for n in order if n.startswith(f"p{j}.") or (j == 0 and n == "family"))
-        if name not in values:
-            cells.append(-1.0)
-        elif order[name].is_categorical:
-            cells.append(float(order[name].lattice.index(values[name])))
-        else:
-            cells.append(float(min(int(float(values[name]) * N_LEVELS), N_LEVELS - 1)))
-    return np.array(cells)
+def _print_first(curves: dict[str, Curves], champion: str) -> None:
+    """What a user gains at once: the classics' first trial is the default configuration."""
+    ours = curves[champion]
+    print(f"{champion}'s first proposal beats the default on {share_won(ours, 1, curves['random'], 1):.0%} of them")
+    if all(runs.shape[1] >= 20 for runs in ours.values()):
+        won = share_won(ours, 5, curves["gp"], 20)
+        (five, *_), (twenty, *_) = mean_regret(ours, 5), mean_regret(curves["gp"], 20)
+        print(f"{champion}'s best of 5 beats gp's best of 20 on {won:.0%} of them: mean {five:.3f} to {twenty:.3f}")
 
 
-def _together(found: dict[str, dict[str, list[list[float]]]]) -> dict[str, list[list[float]]]:
-    return {name: [row for curves in found.values() for row in curves[name]] for name in ("llama", *CLASSICS)}
+def _groups(found: Found) -> dict[str, list[str]]:
+    """Problems by kind, then all landscapes of single families together, and all own families."""
+    keys = list(dict.fromkeys(key for problems in found.values() for key in problems))
+    kinds = dict.fromkeys(key.partition("/")[0] for key in keys)
+    groups = {kind: [key for key in keys if key.startswith(f"{kind}/")] for kind in kinds}
+    lands = [kind for kind in kinds if kind not in ("function", "root", "own", "real") and not kind.startswith("own ")]
+    own = [kind for kind in kinds if kind.startswith("own ")]
+    for name, members in (("landscapes", lands), ("own families", own)):
+        if len(members) > 1:
+            groups[name] = [key for kind in members for key in groups[kind]]
+    return groups
+
+
+def _print_costs(found: Found) -> None:
+    print("\nseconds a proposal (median; from trial 30 on), invalid and repeated candidates")
+    for name, problems in found.items():
+        runs = [run for _, several in problems.values() for run in several]
+        early = np.median([s for run in runs for s in run.seconds])
+        late = [s for run in runs for s in run.seconds[30:]]
+        trials = sum(len(run.scores) for run in runs)
+        invalid, repeated = sum(run.invalid for run in runs), sum(run.duplicates for run in runs)
+        shown = f"{early:.3f}; {np.median(late):.3f}" if late else f"{early:.3f}"
+        print(f"{name}: {shown} s; {invalid} invalid, {repeated} repeated of {trials} ({repeated / trials:.2%})")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides whether a stored run is of this problem: its bounds, and a digest of its portfolio, "" for none."""
+
+    bounds: tuple[float, float]
+    portfolio: str
+
+
+def _place(name: str, facts: Facts, options: argparse.Namespace) -> str:
+    """The name under which a run is kept."""
+    if name in FORMS:
+        return f"{name} @ {options.label} {facts.portfolio}"
+    return f"{name} @ {facts.portfolio}" if name.startswith("portfolio") else name
+
+
+def _facts(catalogue: Catalogue, key: str) -> Facts:
+    problem = catalogue.problem(key)
+    text = "".join(problem.space.write(values) for values in problem.portfolio)
+    return Facts((problem.best, problem.middle), hashlib.sha256(text.encode()).hexdigest()[:8] if text else "")
+
+
+def _compete(catalogue: Catalogue, key: str, name: str, seed: int, trials: int, model: Path) -> Run | None:
+    try:
+        return compete(catalogue.problem(key), name, seed, trials, model)
+    except SpaceError as error:  # a model has limits, above all where it is shown no names
+        print(f"{name} cannot tune {key}: {error}", file=sys.stderr)
+        return None
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder = os.environ.get("OFFLINE_TUNE_LANDSCAPES")
+    parser.add_argument("--landscapes", type=Path, default=Path(folder) if folder else None)
+    parser.add_argument("--sweeps", type=Path, default=None, help="a table of sweeps, for the project's own spaces")
+    parser.add_argument("--all-tables", action="store_true", help="every swept table, not only those held out")
+    parser.add_argument("--collection", type=Path, default=None, help="the swept tables themselves, to train for real")
+    parser.add_argument("--work", type=Path, default=Path("runs/bench-tuning/runs.jsonl"))
+    parser.add_argument("--model", type=Path, default=None, help="a GGUF  [default: the shipped one]")
+    parser.add_argument("--label", default="", help="under which the model's runs are kept  [default: by its sha256]")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--functions", type=int, default=12)
+    parser.add_argument("--instances", type=int, default=6, help="data sets of each family, at most")
+    parser.add_argument("--unseen", type=_names, default=(), help="families that the model was not trained on")
+    parser.add_argument("--only", type=_names, default=(), help="kinds of problems")
+    parser.add_argument("--contestants", type=_names, default=("llama", *RIVALS))
+    parser.add_argument("--ablations", action="store_true", help="every form of the sampler besides")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="one seed, ten trials, one data set of each family")
+    parser.add_argument("--json", type=Path, default=None)
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds, options.trials, options.functions, options.instances = 1, 10, 2, 1
+    if options.ablations:
+        options.contestants = tuple(dict.fromkeys((*options.contestants, *FORMS)))
+    if options.unseen:
+        options.contestants = tuple(name for name in options.contestants if "portfolio" not in name)
+    for name in options.contestants:
+        if name not in (*RIVALS, *FORMS):
+            parser.error(f"a contestant must be one of {', '.join((*RIVALS, *FORMS))}, got {name!r}")
+    options.model = options.model or shipped_model()
+    options.label = options.label or hashlib.sha256(options.model.read_bytes()).hexdigest()[:12]
+    return options
+
+
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(","))
 
 
 if __name__ == "__main__":

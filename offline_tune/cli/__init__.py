@@ -29,14 +29,15 @@ def main() -> None:
 
 
 def _prepare_process() -> None:
+    # An OpenMP runtime reads it when it is loaded, so before anything else. Libraries whose idle threads spin stall
+    # each other for hundreds of milliseconds a step.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Before anything that starts a thread: a namespace can only be entered by a process that has one.
     from offline_tune import airgap
 
     _complete_standard_streams()
     airgap.enter_empty_namespace()
     airgap.engage()
-    # Two libraries whose idle threads spin stall each other for hundreds of milliseconds a step.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # a library's advice to programmers is nothing to a user
 

@@ -12,6 +12,7 @@ from offline_tune import __version__
 from offline_tune.cli import options
 from offline_tune.cli.options import PATH
 from offline_tune.cli.output import emit, emit_json
+from offline_tune.cli.pretrain import pretrain
 
 if TYPE_CHECKING:
     from offline_tune.study.settings import RunSettings
@@ -23,6 +24,9 @@ def offline_tune() -> None:
     """Tune and train machine-learning models on this machine alone, driven by a GGUF Llama under a grammar."""
 
 
+offline_tune.add_command(pretrain)
+
+
 @offline_tune.command()
 @click.argument("data", type=PATH)
 @click.option("--target", required=True, help="The column to learn.")
@@ -32,13 +36,7 @@ def offline_tune() -> None:
 @click.option("--family", "families", multiple=True, help="Family of models, several times or auto.  [default: auto]")
 @click.option("--sampler", default="llama", show_default=True, help="Who proposes: llama, tpe, gp, random or grid.")
 @options.model
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "metal"]),
-    default="auto",
-    show_default=True,
-    help="Where the GGUF model runs.",
-)
+@options.placement
 @click.option("--test", type=PATH, help="A file with the test part.")
 @click.option("--split-column", help="A column that says train or test.")
 @click.option("--test-share", type=float, default=0.2, show_default=True, help="Share of rows held out for the test.")
@@ -80,6 +78,7 @@ def run(as_json: bool, **given: Any) -> None:
 @click.option("--trial-time-limit", type=options.DURATION, help="A new limit of one trial.")
 @click.option("--trial-memory", type=options.MEMORY, help="A new limit of one trial's memory.")
 @click.option("--workers", type=int, help="Trials that run at the same time from now on.")
+@options.new_placement
 @options.as_json
 def resume(folder: Path, as_json: bool, **given: Any) -> None:
     """Go on with the run in FOLDER, as if it had never stopped."""
@@ -126,12 +125,13 @@ def predict(folder: Path, data: Path, out: Path | None, ensemble: bool, probabil
 
 @offline_tune.command()
 @options.model
+@options.placement
 @options.as_json
-def doctor(model: Path | None, as_json: bool) -> None:
+def doctor(as_json: bool, **given: Any) -> None:
     """Say what this machine and this installation can do, and whether the network is closed."""
     from offline_tune.cli.doctor import examine
 
-    findings = examine(model)
+    findings = examine(**given)
     if as_json:
         emit_json([asdict(finding) for finding in findings])
     else:

@@ -43,7 +43,21 @@ class Memory(click.ParamType[int]):
         return int(float(match[1]) * _MEBIBYTES[match[2]])
 
 
-DURATION, MEMORY, PATH = Duration(), Memory(), click.Path(path_type=Path)
+class Layers(click.ParamType[Any]):
+    """`all`, or a number."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word, or the number; what llama.cpp can do with it is judged where it is known."""
+        text = str(value).strip().lower()
+        if text != "all" and not re.fullmatch(r"-?[0-9]{1,9}", text):
+            self.fail(f"layers must be all or a number, got {str(value)[:60]!r}; all suits a model that fits")
+        return text if text == "all" else int(text)
+
+
+DURATION, MEMORY, PATH, LAYERS = Duration(), Memory(), click.Path(path_type=Path), Layers()
+DEVICES = click.Choice(["auto", "cpu", "cuda", "metal"])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 model = click.option("--model", type=PATH, help="A GGUF model.  [default: the shipped one]")
@@ -60,6 +74,26 @@ def together(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return decorate
 
 
+placement = together(
+    [
+        click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the GGUF model runs."),
+        click.option(
+            "--gpu-layers",
+            type=LAYERS,
+            default="all",
+            show_default=True,
+            help="Layers of it on the accelerator, where not all fit there.",
+        ),
+        click.option("--threads", type=int, default=0, help="Threads of it.  [default: the fastest number of them]"),
+    ]
+)
+new_placement = together(
+    [
+        click.option("--device", type=DEVICES, help="Another device for the GGUF model."),
+        click.option("--gpu-layers", type=LAYERS, help="Another number of layers on the accelerator."),
+        click.option("--threads", type=int, help="Another number of threads; 0 looks for the fastest."),
+    ]
+)
 budget = together(
     [
         click.option(

@@ -12,7 +12,14 @@ from offline_tune.errors import UsageError
 from offline_tune.study.settings import RunSettings
 from offline_tune.task import Budget, TrialLimits
 
-_RANGES = {"folds": (2, 50), "batch": (1, 256), "drafts": (1, 255), "seed": (0, 2**32 - 1), "workers": (0, 4096)}
+_RANGES = {
+    "folds": (2, 50),
+    "batch": (1, 256),
+    "drafts": (1, 255),
+    "seed": (0, 2**32 - 1),
+    "workers": (0, 4096),
+    "threads": (0, 512),
+}
 _PATHS = ("data", "out", "test", "model")
 
 
@@ -57,7 +64,7 @@ def changed(settings: RunSettings, given: Mapping[str, Any]) -> RunSettings:
     limits = {"trial_time_limit": "seconds", "trial_memory": "memory_mib"}
     return replace(
         settings,
-        workers=new.get("workers", settings.workers),
+        **{name: new[name] for name in ("workers", "device", "gpu_layers", "threads") if name in new},
         budget=replace(settings.budget, **{budget[name]: value for name, value in new.items() if name in budget}),
         limits=replace(settings.limits, **{limits[name]: value for name, value in new.items() if name in limits}),
     )

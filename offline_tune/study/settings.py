@@ -18,7 +18,8 @@ FORMAT = 1
 class RunSettings:
     """The options of `offline-tune run`, resolved.
 
-    `data_digest`, `model_sha256` and `version` are facts that a resumed run must find again.
+    `data_digest`, `model_sha256` and `version` are facts that a resumed run must find again; `threads` of the language
+    model, 0 until they are chosen, are kept by it.
     """
 
     data: Path
@@ -39,6 +40,8 @@ class RunSettings:
     seed: int = 0
     model: Path | None = None
     device: Literal["auto", "cpu", "cuda", "metal"] = "auto"
+    gpu_layers: int | Literal["all"] = "all"
+    threads: int = 0
     drafts: int = 64
     temperature: float = 1.0
     ensemble: str = "caruana"

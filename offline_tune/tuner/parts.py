@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from offline_tune import __version__
 from offline_tune.data.dataset import Dataset
@@ -21,6 +22,9 @@ from offline_tune.samplers.draft import Drafter
 from offline_tune.space import SearchSpace
 from offline_tune.study.settings import RunSettings
 from offline_tune.tuner.events import Listener
+
+if TYPE_CHECKING:
+    from offline_tune.llm.llama import LlamaModel
 
 SAMPLERS = ("llama", "tpe", "gp", "random", "grid")
 
@@ -67,7 +71,8 @@ def prepared(settings: RunSettings, listener: Listener) -> Iterator[Parts]:
         if settings.sampler == "llama":
             model = _load(settings, listener)
             stack.callback(model.close)
-            known = replace(parts.settings, model_sha256=model.info.sha256)
+            threads = model.placement.n_threads
+            known = replace(parts.settings, model_sha256=model.info.sha256, threads=threads)
             parts = replace(parts, settings=known, model=model, drafter=_drafter(parts, model))
         yield parts
 
@@ -99,14 +104,19 @@ def _read(settings: RunSettings, listener: Listener) -> Dataset:
     return dataset
 
 
-def _load(settings: RunSettings, listener: Listener) -> LanguageModel:
+def _load(settings: RunSettings, listener: Listener) -> LlamaModel:
     # Imported here: llama.cpp's library is loaded only by runs that use it.
     from offline_tune.llm.llama import load_model
     from offline_tune.llm.manifest import shipped_model
 
     path = settings.model or shipped_model()
     listener.on_stage(f"loading the model {_name(path)}")
-    return load_model(path, k_max=min(max(settings.drafts, 1), 255), device=settings.device)
+    return load_model(
+        path,
+        n_threads=settings.threads or None,
+        device=settings.device,
+        gpu_layers=settings.gpu_layers,
+    )
 
 
 def _drafter(parts: Parts, model: LanguageModel) -> Drafter:

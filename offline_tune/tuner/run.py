@@ -13,7 +13,9 @@ from offline_tune.errors import StudyError
 from offline_tune.evaluator.families import default_of
 from offline_tune.evaluator.pool import PoolEvaluator
 from offline_tune.samplers.llama import LlamaSampler
+from offline_tune.samplers.portfolio import portfolio
 from offline_tune.samplers.proposal import Provenance, Source
+from offline_tune.samplers.recipe import Recipe
 from offline_tune.space import SearchSpace
 from offline_tune.study import trials
 from offline_tune.study.folder import RunFolder
@@ -138,10 +140,13 @@ def _asker(parts: Parts, ledger: Ledger) -> Asker:
     settings = parts.settings
     if parts.model is None or parts.drafter is None:
         return ClassicAsker(settings.sampler, parts.space, settings.seed)
+    is_compact = parts.model.info.dialect == "compact"
+    drafts = settings.drafts if is_compact else min(settings.drafts, 2 * settings.batch)
     sampler = LlamaSampler(
         parts.drafter,
         settings.seed,
-        n_drafts=settings.drafts if parts.model.info.dialect == "compact" else min(settings.drafts, 2 * settings.batch),
+        recipe=Recipe(drafts=drafts),
+        portfolio=portfolio(parts.space),
         model_sha256=parts.model.info.sha256,
         on_call=ledger.on_call,
         may_call=lambda: ledger.may_call(settings.budget),

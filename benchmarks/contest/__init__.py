@@ -1,0 +1,1 @@
+"""The contest of tuners behind benchmarks/tuning.py: problems, contestants, records, figures."""
