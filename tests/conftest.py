@@ -15,6 +15,15 @@ settings.load_profile("offline_tune")
 
 
 @pytest.fixture(scope="session", autouse=True)
+def short_trainings():
+    """Networks learn little in 12 epochs, but the same; worker processes train as long as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("offline_tune.evaluator.families.neural.MOST_EPOCHS", 12)
+        patch.setattr("offline_tune.evaluator.families.neural.LEAST_EPOCHS", 12)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def isolated_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))

@@ -79,9 +79,10 @@ def default_model(name, kind):
 
 
 def quick(name, kind, rng):
-    """A random candidate with few trees, so that the test of all families stays short."""
+    """A random candidate with few trees and few units, so that the test of all families stays short."""
     values = space_for(name, kind).sample(rng)
-    return {key: min(value, 50) if key.endswith(".n_estimators") else value for key, value in values.items()}
+    large = (".n_estimators", ".hidden_width", ".inner_width")
+    return {key: min(value, 50) if key.endswith(large) else value for key, value in values.items()}
 
 
 def loss(found, y):
@@ -149,4 +150,5 @@ class FamilyContract:
     def test_the_candidate_is_all_that_is_read(self, kind):
         values = default_of(self.name, space_for(self.name, kind))
         name, own = split_values(values)
-        assert family(name).build(own, kind, 2**63, len(CLASSES[kind])).get_params(deep=False)["estimator"] is not None
+        params = family(name).build(own, kind, 2**63, len(CLASSES[kind])).get_params(deep=False)
+        assert params.get("estimator", params.get("values")) is not None

@@ -56,6 +56,18 @@ class TestMLP(FamilyContract):
     name = "mlp"
 
 
+class TestTabularMLP(FamilyContract):
+    name = "tabular_mlp"
+
+
+class TestTabularResNet(FamilyContract):
+    name = "tabular_resnet"
+
+
+class TestTabM(FamilyContract):
+    name = "tabm"
+
+
 def test_every_family_keeps_the_contract():
     assert {contract.name for contract in FamilyContract.__subclasses__()} == set(FAMILIES)
 
@@ -112,8 +124,9 @@ def test_named_families_come_once_and_cheap_ones_first():
     assert [each.name for each in found] == ["linear", "catboost"]
 
 
-def test_auto_takes_all_families_on_small_data():
-    assert [each.name for each in families_for("auto", TaskKind.REGRESSION, a_card())] == list(FAMILIES)
+def test_auto_takes_all_families_on_small_data_that_the_pool_can_train_quickly():
+    found = [each.name for each in families_for("auto", TaskKind.REGRESSION, a_card())]
+    assert found == [name for name in FAMILIES if name not in ("tabular_mlp", "tabular_resnet", "tabm")]
 
 
 def test_auto_leaves_out_what_is_hopeless_on_many_rows():
@@ -242,3 +255,12 @@ def test_a_fold_with_one_class_is_refused():
     model = VendorClassifier(estimator=None)
     with pytest.raises(ValueError, match="a classifier needs rows of at least two classes, got one; use other folds"):
         model.fit(np.zeros((3, 1)), np.array([1, 1, 1]))
+
+
+@pytest.mark.parametrize("name", ["tabular_mlp", "tabular_resnet", "tabm"])
+def test_a_network_without_its_library_is_refused_at_once(name, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    with pytest.raises(
+        UsageError, match=f"--family {name} needs torch, got none installed; run: pip install torch, or"
+    ):
+        families_for(name, TaskKind.BINARY, a_card())

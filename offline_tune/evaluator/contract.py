@@ -42,6 +42,10 @@ class Result:
         oof: predictions for each training row by the model that did not see it; shape (n_rows,) for regression,
             (n_rows, n_classes) for classification; NaN rows were in no held-out part (time splits).
         peak_mib: highest resident memory of the worker, MiB.
+        curve: intermediate values, one after each epoch: minus the loss on rows kept back from the training parts,
+            mean over folds, greater is better; empty where a model has no epochs.
+        pruned: whether training was stopped because others were ahead after as many epochs; the scores are those of
+            what had been learnt by then.
     """
 
     outcome: Outcome
@@ -52,6 +56,8 @@ class Result:
     train_score: float | None = None
     oof: NDArray[np.float32] | None = None
     peak_mib: float = 0.0
+    curve: tuple[float, ...] = ()
+    pruned: bool = False
 
     @property
     def ok(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -93,10 +94,10 @@ class CrossValidation:
         """Train on each fold and score; deterministic given the candidate and the seed, failures are outcomes."""
         start = time.perf_counter()
         try:
-            result = self._over_folds(values, seed)
+            result = self.result(self._predicted(values, seed), seed)
         except Exception as error:  # noqa: BLE001  # a vendor may raise anything; the trial failed, the study did not
-            result = Result(outcome=_outcome_of(error), seconds=0.0, detail=one_line(error))
-        return replace(result, seconds=time.perf_counter() - start, peak_mib=_resident_mib())
+            result = Result(outcome=outcome_of(error), seconds=0.0, detail=one_line(error))
+        return replace(result, seconds=time.perf_counter() - start, peak_mib=resident_mib())
 
     def refit(self, values: Values, seed: int, folder: Path) -> Refit:
         """Train on all rows and write the fitted member to `folder`, which must not exist."""
@@ -107,15 +108,25 @@ class CrossValidation:
             write_member(folder, self._fitted(values, seed, self.X, self.y))
             result = Refit(outcome=Outcome.OK, seconds=0.0, folder=folder)
         except Exception as error:  # noqa: BLE001  # as above
-            result = Refit(outcome=_outcome_of(error), seconds=0.0, detail=one_line(error))
-        return replace(result, seconds=time.perf_counter() - start, peak_mib=_resident_mib())
+            result = Refit(outcome=outcome_of(error), seconds=0.0, detail=one_line(error))
+        return replace(result, seconds=time.perf_counter() - start, peak_mib=resident_mib())
 
     def load_vendors(self) -> None:
         """Import what every trial needs."""
         self._build()
 
-    def _over_folds(self, values: Values, seed: int) -> Result:
-        held_out = [self._fold(values, seed, train, test) for train, test in self.folds]
+    def result(self, parts: Iterable[FoldPredictions], seed: int) -> Result:
+        """Score what was predicted for each fold, in their order.
+
+        Args:
+            parts: predictions for the held-out rows of each fold and for `sample_of` its training rows.
+            seed: of the candidate.
+
+        Raises:
+            MetricError: the optimised metric is not defined for these predictions.
+        """
+        pairs = zip(self.folds, parts, strict=True)
+        held_out = [self._fold(part, train, test, seed) for (train, test), part in pairs]
         scores = {
             metric.name: float(np.mean([fold.scores[metric.name] for fold in held_out])) for metric in self.task.metrics
         }
@@ -133,18 +144,22 @@ class CrossValidation:
             oof=self._assembled([fold.predictions for fold in held_out]),
         )
 
-    def _fold(self, values: Values, seed: int, train: NDArray[np.int64], test: NDArray[np.int64]) -> _Fold:
+    def _predicted(self, values: Values, seed: int) -> Iterator[FoldPredictions]:
         from offline_tune.evaluator.pipeline import predictions
 
-        fitted = self._fitted(values, seed, self.X.iloc[train], self.y[train])
-        found = predictions(fitted, self.X.iloc[test], self.task)
-        sample = _sample(train, seed)
-        seen = predictions(fitted, self.X.iloc[sample], self.task)
-        shown = {metric.name: self._score_or_nan(metric, self.y[test], found) for metric in self.task.shown}
+        for train, test in self.folds:
+            fitted = self._fitted(values, seed, self.X.iloc[train], self.y[train])
+            yield FoldPredictions(
+                predictions(fitted, self.X.iloc[test], self.task),
+                predictions(fitted, self.X.iloc[sample_of(train, seed)], self.task),
+            )
+
+    def _fold(self, part: FoldPredictions, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> _Fold:
+        shown = {metric.name: self._score_or_nan(metric, self.y[test], part.held_out) for metric in self.task.shown}
         return _Fold(
-            scores={self.task.metric.name: self._score(self.task.metric, self.y[test], found), **shown},
-            train_score=self._score_or_nan(self.task.metric, self.y[sample], seen),
-            predictions=found,
+            scores={self.task.metric.name: self._score(self.task.metric, self.y[test], part.held_out), **shown},
+            train_score=self._score_or_nan(self.task.metric, self.y[sample_of(train, seed)], part.seen),
+            predictions=part.held_out,
         )
 
     def _fitted(self, values: Values, seed: int, X: pd.DataFrame, y: Target) -> Pipeline:
@@ -175,6 +190,14 @@ class CrossValidation:
 
 
 @dataclass(frozen=True, eq=False)
+class FoldPredictions:
+    """What a model that was trained on a fold's training part says of its held-out rows, and of a sample of its own."""
+
+    held_out: Predictions
+    seen: Predictions
+
+
+@dataclass(frozen=True, eq=False)
 class _Fold:
     scores: dict[str, float]
     train_score: float
@@ -192,20 +215,22 @@ def printable_line(text: str) -> str:
     return "".join(character for character in line if character.isprintable())[:MAX_DETAIL]
 
 
-def _outcome_of(error: Exception) -> Outcome:
-    """Memory that the system refused is told from a configuration that the model refused."""
+def outcome_of(error: Exception) -> Outcome:
+    """How a trial ended that raised: memory that the system refused is told from what the model refused."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY):
         return Outcome.OUT_OF_MEMORY
     return Outcome.FAILED
 
 
-def _sample(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def sample_of(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """At most `TRAIN_SAMPLE` of some rows, those on which the training score is taken; shape (m,)."""
     if len(rows) <= TRAIN_SAMPLE:
         return rows
     rng = np.random.default_rng(seed % 2**32)
     return np.sort(rng.choice(rows, TRAIN_SAMPLE, replace=False))
 
 
-def _resident_mib() -> float:
+def resident_mib() -> float:
+    """Resident memory of this process."""
     return float(psutil.Process().memory_info().rss) / _MIB

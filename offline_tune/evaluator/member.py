@@ -26,6 +26,8 @@ TRUSTED = (
     "functools.partial",
     "numpy.clip",
     "numpy.dtype",
+    "offline_tune.evaluator.batched.estimators.NetworkClassifier",
+    "offline_tune.evaluator.batched.estimators.NetworkRegressor",
     "offline_tune.evaluator.families.estimators.VendorClassifier",
     "offline_tune.evaluator.families.estimators.VendorRegressor",
     "offline_tune.evaluator.preprocess.Cast",

@@ -59,5 +59,11 @@ def predictions(pipeline: Any, X: pd.DataFrame, task: Task) -> NDArray[np.float3
     if not task.kind.is_classification:
         with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and the score says so
             return np.asarray(pipeline.predict(X)).astype(np.float32)
-    found[:, np.asarray(pipeline.classes_, dtype=np.int64)] = pipeline.predict_proba(X)
+    return placed(pipeline.predict_proba(X), pipeline.classes_, len(task.classes))
+
+
+def placed(probabilities: NDArray[Any], classes: NDArray[Any], n_classes: int) -> NDArray[np.float32]:
+    """Probabilities (n, m) of some classes among all, shape (n, n_classes); 0 for a class that is not among them."""
+    found = np.zeros((len(probabilities), n_classes), dtype=np.float32)
+    found[:, np.asarray(classes, dtype=np.int64)] = probabilities
     return found

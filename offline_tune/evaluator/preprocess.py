@@ -313,7 +313,7 @@ def _number_steps(needs: Needs, values: Values) -> list[tuple[str, Any]]:
     if not needs.complete:
         return []
     impute = SimpleImputer(strategy=str(values.get("imputing", "median")), add_indicator=True, keep_empty_features=True)
-    return [("impute", impute), *(_scaling(str(values.get("scaling", "standard"))) if needs.scaled else [])]
+    return [("impute", impute), *(_scaling(str(values.get("scaling", needs.scalings[0]))) if needs.scaled else [])]
 
 
 def _scaling(name: str) -> list[tuple[str, Any]]:

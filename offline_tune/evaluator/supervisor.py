@@ -18,14 +18,14 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
 from offline_tune.errors import OutputError, UsageError
 from offline_tune.evaluator import worker
 from offline_tune.evaluator.contract import Outcome
-from offline_tune.evaluator.crossval import CrossValidation, one_line, printable_line
+from offline_tune.evaluator.crossval import one_line, printable_line
 from offline_tune.evaluator.spawning import clean_context
 from offline_tune.task import TrialLimits
 
@@ -37,7 +37,7 @@ _LOG_TAIL = 4096  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call of a method of `CrossValidation`, in a worker: "evaluate" or "refit"."""
+    """One call of a method of `Trials`, in a worker: "evaluate" or "refit"."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -57,6 +57,24 @@ class WorkersLost(Exception):  # noqa: N818  # an event that is handled, not an 
     """All workers are gone or silent; jobs without a result may be submitted again after a restart."""
 
 
+class Trials(Protocol):
+    """What travels to the workers: it plays `evaluate` and `refit` jobs, whose reports have a `peak_mib`."""
+
+    @property
+    def evaluate(self) -> Callable[..., Any]:
+        """Try candidates on the folds."""
+        ...
+
+    @property
+    def refit(self) -> Callable[..., Any]:
+        """Train candidates on all rows and write them."""
+        ...
+
+    def load_vendors(self) -> None:
+        """Import what every trial needs."""
+        ...
+
+
 class Supervisor:
     """Supervised spawned workers.
 
@@ -65,9 +83,7 @@ class Supervisor:
         OutputError: the temporary folder cannot be written.
     """
 
-    def __init__(
-        self, trials: CrossValidation, limits: TrialLimits | None, workers: int, initializer: Hook | None
-    ) -> None:
+    def __init__(self, trials: Trials, limits: TrialLimits | None, workers: int, initializer: Hook | None) -> None:
         self._limits = limits or TrialLimits()
         self._n_workers = workers
         self._hook = _pickled(initializer, "initializer")

@@ -22,6 +22,9 @@ from offline_tune.evaluator.families.linear import LINEAR
 from offline_tune.evaluator.families.mlp import MLP
 from offline_tune.evaluator.families.random_forest import RANDOM_FOREST
 from offline_tune.evaluator.families.svm import SVM
+from offline_tune.evaluator.families.tabm import TABM
+from offline_tune.evaluator.families.tabular_mlp import TABULAR_MLP
+from offline_tune.evaluator.families.tabular_resnet import TABULAR_RESNET
 from offline_tune.evaluator.families.xgboost import XGBOOST
 from offline_tune.space import Condition, Parameter, SearchSpace, Value, Values
 from offline_tune.task import TaskKind
@@ -53,6 +56,9 @@ _CHEAPEST_FIRST = (
     CATBOOST,
     MLP,
     SVM,
+    TABULAR_MLP,
+    TABULAR_RESNET,
+    TABM,
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _CHEAPEST_FIRST})
 
@@ -79,17 +85,25 @@ def families_for(names: Sequence[str] | str, kind: TaskKind, card: DataCard) -> 
         card: facts about the training data.
 
     Raises:
-        UsageError: no name, an unknown one, or a family that cannot learn this kind of task.
+        UsageError: no name, an unknown one, a family that cannot learn this kind of task, or one whose library is not
+            installed.
     """
     wanted = (names,) if isinstance(names, str) else tuple(names)
     if not wanted:
         raise UsageError(f"--family needs at least one name, got none; choose {AUTO} or one of {', '.join(FAMILIES)}")
     if AUTO in wanted:
-        return tuple(each for each in FAMILIES.values() if kind in each.kinds and each.suits(card))
+        return tuple(
+            each for each in FAMILIES.values() if kind in each.kinds and each.is_installed and each.suits(card)
+        )
     chosen = {family(name).name for name in wanted}
     for name in chosen:
         if kind not in FAMILIES[name].kinds:
             raise UsageError(f"--family {name} cannot learn a {kind.value} task; choose another family or {AUTO}")
+        if not FAMILIES[name].is_installed:
+            raise UsageError(
+                f"--family {name} needs {FAMILIES[name].library}, got none installed; "
+                f"run: pip install {FAMILIES[name].library}, or choose another family"
+            )
     return tuple(each for each in FAMILIES.values() if each.name in chosen)
 
 

@@ -9,6 +9,7 @@ Parameter names are shared wherever they mean the same in two families (`learnin
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -64,6 +65,7 @@ class Needs:
         encodings: ways to encode categories that suit it, the default first.
         complete: missing values must be imputed.
         scaled: numbers must be on one scale.
+        scalings: ways to scale that suit it, the default first.
         sparse: text may arrive as a sparse matrix; otherwise it is summarised in a few dense columns.
         selects: gains from a choice of features.
         dtype: of the array it is given.
@@ -72,6 +74,7 @@ class Needs:
     encodings: tuple[Encoding, ...]
     complete: bool = False
     scaled: bool = False
+    scalings: tuple[str, ...] = ("standard", "robust", "quantile")
     sparse: bool = False
     selects: bool = False
     dtype: Literal["float32", "float64"] = "float32"
@@ -88,6 +91,7 @@ class Family:
         builder: makes the estimator.
         suits: whether `auto` should try it on data of this size.
         kinds: the kinds of task it can learn.
+        library: the package that it needs beyond those that come with the program, none for most.
     """
 
     card: ModelCard
@@ -96,6 +100,12 @@ class Family:
     builder: Builder
     suits: Callable[[DataCard], bool] = lambda card: True
     kinds: tuple[TaskKind, ...] = tuple(TaskKind)
+    library: str | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether what it needs can be imported."""
+        return self.library is None or importlib.util.find_spec(self.library) is not None
 
     @property
     def name(self) -> str:
@@ -134,7 +144,7 @@ def preparation(needs: Needs, card: DataCard) -> tuple[Parameter, ...]:
     encodings = offered_encodings(needs, card)
     several = card.n_categorical > 0 and card.max_cardinality not in (1, 2)  # two labels look alike in every encoding
     found = [
-        (needs.scaled and numbers > 0, choice("scaling", ("standard", "robust", "quantile"))),
+        (needs.scaled and numbers > 0, choice("scaling", needs.scalings)),
         (several and len(encodings) > 1, choice("encoding", encodings)),
         (needs.complete and numbers > 0 and card.missing_share > 0, choice("imputing", ("median", "mean"))),
         (needs.selects and card.n_features >= LEAST_SELECTABLE, share("select", 0.1, 1.0, default=1.0)),
