@@ -24,6 +24,7 @@ from offline_tune.samplers.chat import ChatDrafter
 from offline_tune.samplers.compact import CompactDrafter
 from offline_tune.samplers.llama import LlamaSampler
 from offline_tune.samplers.proposal import Provenance, Source
+from offline_tune.samplers.recipe import Recipe
 from offline_tune.space import SearchSpace
 from offline_tune.study.trials import Asked, ask
 from offline_tune.task import Metric, TaskKind
@@ -60,12 +61,12 @@ def tiny_model(folder: Path, k_max: int = 16) -> LanguageModel:
 
 
 def compact_sampler(model: LanguageModel, space: SearchSpace, seed: int = 0, **options) -> LlamaSampler:
-    return LlamaSampler(CompactDrafter(model, space, Sampling()), seed, **{"n_drafts": 16, **options})
+    return LlamaSampler(CompactDrafter(model, space, Sampling()), seed, **{"recipe": Recipe(drafts=16), **options})
 
 
 def chat_sampler(space: SearchSpace, seed: int = 0, model: ScriptedModel | None = None, **options) -> LlamaSampler:
     drafter = ChatDrafter(model or ScriptedModel(), space, CARD, (), ACCURACY, Sampling())
-    return LlamaSampler(drafter, seed, **{"n_drafts": 4, **options})
+    return LlamaSampler(drafter, seed, **{"recipe": Recipe(drafts=4), **options})
 
 
 def objective(values) -> float:

@@ -8,6 +8,7 @@ from offline_tune.evaluator.contract import Outcome, Result
 from offline_tune.samplers.draft import Draft
 from offline_tune.samplers.llama import LlamaSampler
 from offline_tune.samplers.proposal import Call, Provenance, Source
+from offline_tune.samplers.recipe import Recipe
 from offline_tune.space import SearchSpace
 from offline_tune.study import trials
 from offline_tune.study.folder import RunFolder
@@ -128,7 +129,7 @@ def a_study(defaults=0):
 def a_loop(path, *, study=None, space=SPACE, defaults=0, batch=4, n_trials=10, seed=0, sampler="llama", **changes):
     """A loop, and the drafter behind its sampler."""
     drafter = EvenDrafter(space)
-    llama = LlamaSampler(drafter, seed, n_drafts=12)
+    llama = LlamaSampler(drafter, seed, recipe=Recipe(drafts=12))
     label = Provenance(source=Source.RANDOM, seed=seed)
     parts = {
         "study": study or a_study(defaults),

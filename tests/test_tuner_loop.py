@@ -169,7 +169,9 @@ def test_the_listener_hears_of_each_trial_once_after_it_is_stored(tmp_path):
 def test_out_of_fold_predictions_are_kept_by_trial(tmp_path):
     loop, _ = a_loop(tmp_path, n_trials=5)
     loop.run()
-    for trial in loop.study.trials:
+    finished = loop.study.get_trials(states=(TrialState.COMPLETE,))
+    assert finished
+    for trial in finished:
         np.testing.assert_allclose(loop.folder.load_oof(trial.number), trial.value, rtol=1e-6)
 
 

@@ -26,6 +26,7 @@ MOST_POINTS = 3000  # residuals drawn; more make a browser slow and show no more
 # Mid tones that stand out on white and on dark grey alike; symbols tell sources apart without colour.
 MARKERS: Mapping[str, tuple[str, str]] = {
     Source.DEFAULT.value: ("#b8558f", "diamond"),
+    Source.PORTFOLIO.value: ("#6f7f2a", "square-cross"),
     Source.MODEL.value: ("#3b8fd0", "circle"),
     Source.LOCAL.value: ("#e08a2c", "triangle-up"),
     Source.RANDOM.value: ("#8b93a0", "square"),

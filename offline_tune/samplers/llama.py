@@ -1,7 +1,8 @@
 """The heart of the product: an Optuna sampler whose candidates a language model writes under a grammar.
 
-One plan is one pass of the model: K drafts, none of them outside the space; those already tried are dropped; what is
-left, with a few steps round the incumbent and a few even draws, is ranked (see `choice`) and the best n are proposed.
+A study opens with configurations that did well elsewhere (see `portfolio`). Then one plan is one pass of the model: K
+drafts, none of them outside the space; those already tried are dropped; what is left, with the most promising of many
+steps round the incumbent, even draws and portfolio entries, is ranked (see `choice`) and the best n are proposed.
 Everything derives from (seed, number of the first trial planned), so a plan can be made again.
 """
 
@@ -18,34 +19,35 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from offline_tune.errors import UsageError
-from offline_tune.history import PROVENANCE, History, of_study
-from offline_tune.samplers.choice import Contender, choose
+from offline_tune.history import PROVENANCE, History, Observation, of_study
+from offline_tune.samplers.choice import Contender, choose, most_promising
 from offline_tune.samplers.draft import Draft, Drafter
 from offline_tune.samplers.neighbours import all_candidates, even_draws, even_value, local_steps
 from offline_tune.samplers.proposal import Call, Proposal, Provenance, Source
-from offline_tune.space import SearchSpace, Value, Values
+from offline_tune.samplers.recipe import Recipe
+from offline_tune.samplers.surrogate import LEAST, Surrogate
+from offline_tune.space import SearchSpace, Values
 
-_LOCAL, _EVEN = 32, 16
-_FREE = 5  # one trial in so many may go to a step or a draw; the others are the model's while it has any left
 # A model that does not know the names reads the history alone, and a short one it overrates.
-_FREE_UNFAMILIAR, _FAMILIAR, _START = 2, 0.5, 5
+_FAMILIAR, _START = 0.5, 5
 _TRIES = 200
 _LISTED = 4096  # candidates of a space that is small enough to find the last untried ones by listing it
 
 
 class LlamaSampler(BaseSampler):
-    """Proposes what the model wrote.
+    """Proposes what the model wrote, and what it thinks of others' candidates.
 
     Args:
         drafter: a model in its dialect on one space.
         seed: of every random stream, 0 or more.
-        n_drafts: K, candidates written in one pass.
+        recipe: how sources are mixed.
+        portfolio: configurations that did well elsewhere, best first, inside the space.
         model_sha256: for the provenance of trials.
         on_call: told of every pass of the model.
-        may_call: asked before each pass; where it says no, candidates come from steps and draws alone.
+        may_call: asked before each pass; where it says no, candidates come from the other sources alone.
 
     Raises:
-        UsageError: a negative seed, or no drafts.
+        UsageError: a negative seed.
     """
 
     def __init__(
@@ -53,14 +55,16 @@ class LlamaSampler(BaseSampler):
         drafter: Drafter,
         seed: int,
         *,
-        n_drafts: int = 64,
+        recipe: Recipe | None = None,
+        portfolio: Sequence[Values] = (),
         model_sha256: str = "",
         on_call: Callable[[Call], None] = lambda call: None,
         may_call: Callable[[], bool] = lambda: True,
     ) -> None:
-        if seed < 0 or n_drafts < 1:
-            raise UsageError(f"a seed must be 0 or more and drafts at least 1, got {seed} and {n_drafts}; raise them")
-        self._drafter, self._seed, self._n_drafts = drafter, seed, n_drafts
+        if seed < 0:
+            raise UsageError(f"a seed must be 0 or more, got {seed}; raise it")
+        self._drafter, self._seed, self._recipe = drafter, seed, recipe or Recipe()
+        self._portfolio = tuple(portfolio)
         self._model_sha256, self._on_call, self._may_call = model_sha256, on_call, may_call
         self._planned: list[Proposal] = []
 
@@ -74,26 +78,15 @@ class LlamaSampler(BaseSampler):
 
         A pure function of its arguments and the seed, but for `on_call`.
         """
-        rng = np.random.default_rng([self._seed, first_trial, 1])
-        drafts, call = self._draft(history, first_trial)
-        contenders = self._contenders(drafts, history, n, rng)
-        is_familiar = self._drafter.familiarity >= _FAMILIAR
-        if not is_familiar and len(history.scored) < _START:
-            # Nothing is known by name or by history: even draws teach the most, as the classics begin, too.
-            even = tuple(c for c in contenders if c.source is Source.RANDOM)
-            contenders = even if len(even) >= n else contenders
-        every = _FREE if is_familiar else _FREE_UNFAMILIAR
-        free = (first_trial + n) // every - first_trial // every
-        chosen = choose(contenders, history, n, self._seed + first_trial, least_from_model=n - free)
-        stamp = Provenance(
-            source=Source.MODEL,
-            seed=self._seed,
-            model_sha256=self._model_sha256,
-            prompt_digest=call.prompt_digest if call else "",
-            grammar_digest=self._drafter.grammar_digest,
-            seconds=call.seconds if call else 0.0,
+        opening = self._opening(history)[:n]
+        if len(opening) == n:
+            return tuple(_proposal(contender, self._stamp(None)) for contender in opening)
+        history = history.extended(
+            [Observation(first_trial + place, c.values, pending=True) for place, c in enumerate(opening)]
         )
-        return tuple(_proposal(contender, stamp) for contender in chosen)
+        further, call = self._further_plan(history, n - len(opening), first_trial + len(opening))
+        stamp = self._stamp(call)
+        return tuple(_proposal(contender, stamp) for contender in (*opening, *further))
 
     def schedule(self, proposals: Sequence[Proposal]) -> None:
         """Hand out these to the next trials that are asked for."""
@@ -128,43 +121,89 @@ class LlamaSampler(BaseSampler):
     ) -> None:
         """Nothing: the history is the only state."""
 
+    def _opening(self, history: History) -> list[Contender]:
+        """What is left of the portfolio's first entries."""
+        first = self._portfolio[: self._recipe.opening]
+        return [Contender(v, Source.PORTFOLIO) for v in first if self.space.key(v) not in history.keys]
+
+    def _further_plan(self, history: History, n: int, first_trial: int) -> tuple[tuple[Contender, ...], Call | None]:
+        rng = np.random.default_rng([self._seed, first_trial, 1])
+        is_familiar = self._drafter.familiarity >= _FAMILIAR
+        if not is_familiar and len(history.scored) < _START:
+            # Nothing is known by name or by history: even draws teach the most, as the classics begin, too.
+            even = self._untried(history, n, rng)
+            return tuple(even), None
+        surrogate = Surrogate(history) if len(history.scored) >= LEAST else None
+        drafts, call = self._draft(history, first_trial)
+        contenders = self._contenders(drafts, history, n, rng, surrogate)
+        share = self._recipe.share(len(history.scored), is_familiar, LEAST)
+        return choose(contenders, history, n, surrogate, share), call
+
     def _draft(self, history: History, first_trial: int) -> tuple[tuple[Draft, ...], Call | None]:
-        if not self._may_call():
+        if not self._recipe.drafts or not self._may_call():
             return (), None
-        drafts, call = self._drafter.draft(history, self._n_drafts, self._seed, first_trial)
+        drafts, call = self._drafter.draft(history, self._recipe.drafts, self._seed, first_trial)
         self._on_call(call)
         return drafts, call
 
     def _contenders(
-        self, drafts: Sequence[Draft], history: History, n: int, rng: np.random.Generator
+        self,
+        drafts: Sequence[Draft],
+        history: History,
+        n: int,
+        rng: np.random.Generator,
+        surrogate: Surrogate | None,
     ) -> tuple[Contender, ...]:
-        found: dict[object, Contender] = {}
-
-        def add(values: Values, source: Source, logprob: float | None = None) -> None:
-            key = self.space.key(values)
-            if key not in history.keys and key not in found:
-                found[key] = Contender(values, source, logprob)
-
         for draft in drafts:
             self.space.check(draft.values)  # a grammar that let this through is a bug; it must not be trained
-            add(draft.values, Source.MODEL, draft.logprob)
-        for values in local_steps(history, _LOCAL, rng):
-            add(values, Source.LOCAL)
-        for values in even_draws(self.space, _EVEN, rng):
-            add(values, Source.RANDOM)
+        recipe = self._recipe
+        written = [Contender(d.values, Source.MODEL, d.logprob) for d in drafts]
+        others = [Contender(values, Source.PORTFOLIO) for values in self._portfolio]
+        others += [Contender(values, Source.LOCAL) for values in local_steps(history, recipe.local, rng)]
+        others += [Contender(values, Source.RANDOM) for values in even_draws(self.space, recipe.even, rng)]
+        found = self._distinct([*written, *others], history)
+        if surrogate is None:
+            thinned = [c for c in found if c.source is not Source.MODEL][:: max(1, len(others) // max(recipe.kept, 1))]
+        else:
+            thinned = most_promising(
+                [c for c in found if c.source is not Source.MODEL], recipe.kept, surrogate, history
+            )
+        found = [c for c in found if c.source is Source.MODEL] + thinned
         if len(found) < n:
-            for values in self._further(rng):
-                add(values, Source.RANDOM)
-        return self._with_forecasts(tuple(found.values()), history)
+            found = self._distinct([*found, *self._untried(history, n, rng)], history)
+        return self._with_forecasts(tuple(found), history)
 
-    def _further(self, rng: np.random.Generator) -> list[dict[str, Value]]:
-        if self.space.size > _LISTED:
-            return even_draws(self.space, _TRIES, rng)
-        listed = list(all_candidates(self.space))
-        return [listed[place] for place in rng.permutation(len(listed))]
+    def _distinct(self, contenders: Sequence[Contender], history: History) -> list[Contender]:
+        """Those never tried, each once."""
+        found: dict[object, Contender] = {}
+        for contender in contenders:
+            key = self.space.key(contender.values)
+            if key not in history.keys:
+                found.setdefault(key, contender)
+        return list(found.values())
+
+    def _untried(self, history: History, n: int, rng: np.random.Generator) -> list[Contender]:
+        """N even draws that were never tried; fewer where the space has no more."""
+        if self.space.size <= _LISTED:
+            listed = list(all_candidates(self.space))
+            draws = [listed[place] for place in rng.permutation(len(listed))]
+        else:
+            draws = even_draws(self.space, n + _TRIES, rng)
+        return self._distinct([Contender(values, Source.RANDOM) for values in draws], history)[:n]
+
+    def _stamp(self, call: Call | None) -> Provenance:
+        return Provenance(
+            source=Source.MODEL,
+            seed=self._seed,
+            model_sha256=self._model_sha256,
+            prompt_digest=call.prompt_digest if call else "",
+            grammar_digest=self._drafter.grammar_digest,
+            seconds=call.seconds if call else 0.0,
+        )
 
     def _with_forecasts(self, contenders: tuple[Contender, ...], history: History) -> tuple[Contender, ...]:
-        forecasts = self._drafter.forecast(history, tuple(c.values for c in contenders)) if self._may_call() else None
+        asks = self._recipe.by_forecast and self._may_call()
+        forecasts = self._drafter.forecast(history, tuple(c.values for c in contenders)) if asks else None
         if forecasts is None:
             return contenders
         return tuple(replace(c, forecast=f) for c, f in zip(contenders, forecasts, strict=True))

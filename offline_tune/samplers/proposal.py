@@ -14,6 +14,7 @@ class Source(StrEnum):
     """Who proposed a candidate."""
 
     DEFAULT = "default"
+    PORTFOLIO = "portfolio"
     MODEL = "model"
     LOCAL = "local step"
     RANDOM = "random"
