@@ -219,6 +219,7 @@ def crew():
         yield evaluator
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds(crew, monkeypatch):
     monkeypatch.setattr(neural, "MOST_EPOCHS", 100)  # as the workers have it
     candidates = [candidate(hidden_width=8), candidate(hidden_width=24), candidate("tabm"), candidate(dropout=1.0)]
@@ -230,6 +231,7 @@ def test_workers_find_what_one_process_finds(crew, monkeypatch):
     assert [result.scores for result in there] == [result.scores for result in here]
 
 
+@pytest.mark.slow
 def test_a_worker_that_needs_too_much_takes_nobody_with_it(crew):
     hog = candidate(hidden_width=8000, hidden_layers=4)
     results = crew.evaluate([candidate(hidden_width=8), hog, candidate(hidden_width=8)], [0, 0, 0])

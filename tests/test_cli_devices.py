@@ -47,6 +47,7 @@ def findings():
     return {finding["what"]: finding for finding in json.loads(done.out)}
 
 
+@pytest.mark.slow
 def test_a_run_notes_where_its_model_ran_resume_keeps_it_and_threads_change_no_candidate(tmp_path):
     options = ["--device", "cpu", "--gpu-layers", "0", "--threads", "2", "--ensemble", "none", "--seed", "3"]
     assert (command(*run_arguments(tmp_path / "run", *options)).code, finished_run().code) == (0, 0)

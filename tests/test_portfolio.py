@@ -14,18 +14,12 @@ from offline_tune.cards import DataCard
 from offline_tune.cli import run_command
 from offline_tune.errors import ModelError, OutputError
 from offline_tune.evaluator.families import FAMILIES, families_for, space_of
+from offline_tune.pretrain.greedy import CAP, Field, greedy, regret_curve
+from offline_tune.pretrain.landscape_field import landscape_fields
 from offline_tune.pretrain.landscapes import held_out, load_scenarios
 from offline_tune.pretrain.natural import Judge, landscape
-from offline_tune.pretrain.portfolio import (
-    CAP,
-    Field,
-    greedy,
-    judged_fields,
-    landscape_fields,
-    regret_curve,
-    sweep_fields,
-    write_portfolios,
-)
+from offline_tune.pretrain.portfolio import write_portfolios
+from offline_tune.pretrain.sweep_field import judged_fields, sweep_fields
 from offline_tune.pretrain.sweep_table import Sweep
 from offline_tune.samplers.portfolio import SHIPPED, load_portfolios, portfolio
 from offline_tune.space import Condition, Parameter, SearchSpace
@@ -138,8 +132,8 @@ def test_a_table_held_out_has_no_say():
 def test_families_together_are_judged_on_one_scale():
     good, bad = a_sweep("one", [8, 9, 9, 9], "svm"), a_sweep("one", [1, 2, 3, 2])
     field = sweep_fields([good, bad])["?"]
-    chosen = field.portfolio("?", "test", 1).entries[0]
-    assert chosen == {"family": "svm", "n_neighbors": 2}
+    (chosen,) = greedy(field.regrets, 1)
+    assert field.candidates[chosen] == {"family": "svm", "n_neighbors": 2}
 
 
 # --- fields of landscapes

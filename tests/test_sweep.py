@@ -16,9 +16,9 @@ from offline_tune.cli import run_command
 from offline_tune.errors import DataError, OutputError, StudyError, TargetError, UsageError
 from offline_tune.evaluator.families import FAMILIES
 from offline_tune.pretrain.collection import list_sources, sampled
-from offline_tune.pretrain.sweep import FIRST_ENTRY, SweepPlan, candidate, run_sweep
+from offline_tune.pretrain.sweep import SweepPlan, candidate, run_sweep
 from offline_tune.pretrain.sweep_judge import SweepJudge
-from offline_tune.pretrain.sweep_log import opened, read_log
+from offline_tune.pretrain.sweep_log import FIRST_ENTRY, opened, read_log
 from offline_tune.pretrain.sweep_table import Sweep, load_table, write_table
 from offline_tune.space import Parameter, SearchSpace
 from offline_tune.task import TaskKind

@@ -23,9 +23,10 @@ from offline_tune.pretrain.holdout import is_held_out
 from offline_tune.pretrain.landscapes import Scenario, held_out, load_scenarios
 from offline_tune.pretrain.natural import Judge, Landscape, landscape
 from offline_tune.pretrain.pool import Schema
-from offline_tune.pretrain.portfolio import sweep_fields, write_portfolios
+from offline_tune.pretrain.portfolio import write_portfolios
+from offline_tune.pretrain.sweep_field import sweep_fields
 from offline_tune.pretrain.sweep_judge import SweepJudge
-from offline_tune.pretrain.sweep_table import Sweep, load_table
+from offline_tune.pretrain.sweep_table import Sweep, load_table, scale_of
 from offline_tune.samplers.portfolio import portfolio
 from offline_tune.space import Condition, Parameter, SearchSpace, Values
 from offline_tune.task import TrialLimits
@@ -226,7 +227,7 @@ class Catalogue:
         (source,) = list_sources(self.collection, (name,))
         dataset = sampled(source, told["rows"], told["folds"], told["seed"])
         space = space_of([FAMILIES[family] for family in self._swept()], dataset.card)
-        measured = np.concatenate([sweep.scores for sweep in own])
+        middle, spread = scale_of(own)
         working: list[PoolEvaluator] = []
 
         def score(candidate: Values) -> float | None:
@@ -244,8 +245,8 @@ class Catalogue:
             name=name,
             space=space,
             score=score,
-            best=float(np.nanmax(measured)),
-            middle=float(np.nanmedian(measured)),
+            best=middle + spread,
+            middle=middle,
             default=default_of(_safest(self._sweeps(), self._swept(), name), space),
             portfolio=self._learnt(space, name),
             card=dataset.card,

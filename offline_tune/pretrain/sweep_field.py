@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from offline_tune.evaluator.families import ROOT
 from offline_tune.pretrain.greedy import CAP, Field
 from offline_tune.pretrain.sweep_judge import SweepJudge
-from offline_tune.pretrain.sweep_table import FIRST_ENTRY, Sweep, scale_of
+from offline_tune.pretrain.sweep_log import FIRST_ENTRY
+from offline_tune.pretrain.sweep_table import Sweep, scale_of
 from offline_tune.samplers.portfolio import ANY, completed
 from offline_tune.space import Value, Values
 

@@ -37,22 +37,20 @@ class SweepJudge:
     def __init__(self, sweeps: Sequence[Sweep], table: str) -> None:
         from sklearn.ensemble import ExtraTreesRegressor
 
-        usable = {sweep.table: sweep for sweep in sweeps if scale_of(sweep.scores) is not None}
-        if table not in usable:
+        scaled = {sweep.table: (sweep, scale) for sweep in sweeps if (scale := scale_of([sweep])) is not None}
+        if table not in scaled:
             raise DataError(f"a judge needs a table with different scores, got {quoted(table)}; sweep it further")
-        self._own = usable.pop(table)
-        scale = scale_of(self._own.scores)
-        assert scale is not None
-        self._middle, self._spread = scale
-        self._columns = _columns([self._own, *usable.values()])
+        self._own, (self._middle, self._spread) = scaled.pop(table)
+        others = list(scaled.values())
+        self._columns = _columns([self._own, *(sweep for sweep, _ in others)])
         self._others = ExtraTreesRegressor(_TREES, min_samples_leaf=2, random_state=0)
         self._rest = ExtraTreesRegressor(_TREES, min_samples_leaf=3, random_state=0)
-        self._has_others = bool(usable)
-        if usable:
-            blocks = [self._features(s.space, s.candidates, s.card) for s in usable.values()]
-            self._others.fit(np.concatenate(blocks), np.concatenate([normalised(s.scores) for s in usable.values()]))
+        self._has_others = bool(others)
+        if others:
+            blocks = [self._features(sweep.space, sweep.candidates, sweep.card) for sweep, _ in others]
+            self._others.fit(np.concatenate(blocks), np.concatenate([_normalised(*other) for other in others]))
         x, first = self._opinion(self._own.candidates)
-        self._rest.fit(x, normalised(self._own.scores) - first)
+        self._rest.fit(x, _normalised(self._own, (self._middle, self._spread)) - first)
 
     def __call__(self, candidates: Sequence[Values]) -> NDArray[np.float64]:
         """Candidates of the table's space -> (n,) scores in the table's metric."""
