@@ -1,4 +1,4 @@
-"""The last step of the networks for tables: what outputs mean, and what is lost by them."""
+"""What stacks of networks for tables have in common: above all what outputs mean, and what is lost by them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from offline_tune.evaluator.batched.layers import Activation
 from offline_tune.evaluator.batched.losses import (
     aligned,
     cross_entropy,
@@ -15,13 +16,19 @@ from offline_tune.evaluator.batched.losses import (
     squared_error_slope,
 )
 from offline_tune.evaluator.batched.network import Batch, Parameters
+from offline_tune.evaluator.batched.networks.table import TableNetwork
+from offline_tune.evaluator.batched.randomness import Rates
 
 
 class Head:
     """Classes by softmax, or numbers; the rows may have different numbers of classes."""
 
-    def __init__(self, n_outputs: Sequence[int], is_classifier: bool, device: torch.device) -> None:
-        self._is_classifier = is_classifier
+    def __init__(self, networks: Sequence[TableNetwork], device: torch.device, dtype: torch.dtype) -> None:
+        self._activation = Activation([n.activation for n in networks], device)
+        self._rates = Rates.of([n.dropout for n in networks], device, dtype)
+        self._depth = max(n.depth for n in networks)
+        self._is_classifier = networks[0].is_classifier
+        n_outputs = [n.n_outputs for n in networks]
         counts = torch.tensor(n_outputs, device=device)[:, None, None]
         most = max(n_outputs)
         # (N, 1, c), or None where each row has all classes

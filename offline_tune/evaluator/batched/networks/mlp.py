@@ -13,52 +13,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from offline_tune.evaluator.batched.layers import Activation, affine, deep, padded, uniform
+from offline_tune.evaluator.batched.layers import affine, deep, padded, uniform
 from offline_tune.evaluator.batched.network import Batch, Parameters
-from offline_tune.evaluator.batched.networks.embedding import EXTRA, initial_embedding, inputs
+from offline_tune.evaluator.batched.networks.embedding import inputs
 from offline_tune.evaluator.batched.networks.heads import Head
-from offline_tune.evaluator.batched.networks.limits import check_rate, check_sizes
-from offline_tune.evaluator.batched.randomness import Noise, Rates
+from offline_tune.evaluator.batched.networks.table import TableNetwork
+from offline_tune.evaluator.batched.randomness import Noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MLP:
-    """Hidden layers of one width.
-
-    Attributes:
-        n_inputs: columns.
-        n_outputs: classes, or numbers of a regression.
-        is_classifier: whether the outputs are classes.
-        width: units of each hidden layer.
-        depth: hidden layers.
-        activation: one of `layers.ACTIVATIONS`.
-        dropout: rate after each hidden layer.
-        n_embedded: the first columns are numbers that get a periodic embedding; 0 for none.
-        frequency: standard deviation of the initial frequencies of the embedding.
-
-    Raises:
-        ValueError: a size below 1, or a rate outside [0, 1).
-    """
-
-    n_inputs: int
-    n_outputs: int
-    is_classifier: bool
-    width: int
-    depth: int
-    activation: str = "relu"
-    dropout: float = 0.0
-    n_embedded: int = 0
-    frequency: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_sizes(hidden_width=self.width, hidden_layers=self.depth, inputs=self.n_inputs, outputs=self.n_outputs)
-        check_rate(self.dropout)
-
-    @property
-    def key(self) -> Hashable:
-        """Regression and classification apart; embeddings only beside embeddings of as many columns."""
-        embedding = (self.n_embedded, self.n_inputs) if self.n_embedded else None
-        return (self.is_classifier, embedding)
+class MLP(TableNetwork):
+    """Hidden layers of one width."""
 
     @property
     def size(self) -> Hashable:
@@ -67,13 +32,9 @@ class MLP:
 
     def initial(self, generator: torch.Generator) -> dict[str, Tensor]:
         """As torch.nn.Linear draws them; frequencies are normal."""
-        found: dict[str, Tensor] = {}
-        fan_in = self.n_inputs
-        if self.n_embedded:
-            found |= initial_embedding(generator, self.n_embedded, self.frequency)
-            fan_in += self.n_embedded * EXTRA
+        found = self.initial_embedding(generator)
         for name, i, o in (
-            ("first", fan_in, self.width),
+            ("first", self.n_read, self.width),
             ("head", self.width, self.n_outputs),
             *((f"hidden.{layer}", self.width, self.width) for layer in range(1, self.depth)),
         ):
@@ -111,12 +72,6 @@ class _Step:
 
 class StackedMLP(Head):
     """Many perceptrons; inputs (N, b, columns), outputs (N, b, outputs)."""
-
-    def __init__(self, networks: Sequence[MLP], device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__([n.n_outputs for n in networks], networks[0].is_classifier, device)
-        self._activation = Activation([n.activation for n in networks], device)
-        self._rates = Rates.of([n.dropout for n in networks], device, dtype)
-        self._depth = max(n.depth for n in networks)
 
     def __call__(self, parameters: Parameters, x: Tensor, noise: Noise | None) -> Tensor:
         """Logits, or numbers."""

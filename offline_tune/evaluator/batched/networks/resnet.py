@@ -7,62 +7,35 @@ neighbours in the stack nor the size of a micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from offline_tune.evaluator.batched.layers import Activation, LayerNorm, affine, deep, padded, uniform
+from offline_tune.evaluator.batched.layers import LayerNorm, affine, deep, padded, uniform
 from offline_tune.evaluator.batched.network import Parameters
-from offline_tune.evaluator.batched.networks.embedding import EXTRA, initial_embedding, inputs
+from offline_tune.evaluator.batched.networks.embedding import inputs
 from offline_tune.evaluator.batched.networks.heads import Head
-from offline_tune.evaluator.batched.networks.limits import check_rate, check_sizes
-from offline_tune.evaluator.batched.randomness import Noise, Rates
+from offline_tune.evaluator.batched.networks.table import TableNetwork
+from offline_tune.evaluator.batched.randomness import Noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResNet:
+class ResNet(TableNetwork):
     """Blocks x + down(dropout(activation(up(norm(x))))) between a linear layer and a normalised head.
 
     Attributes:
-        n_inputs: columns.
-        n_outputs: classes, or numbers of a regression.
-        is_classifier: whether the outputs are classes.
-        width: units between the blocks.
         inner: units inside a block.
-        depth: blocks.
-        activation: one of `layers.ACTIVATIONS`.
-        dropout: rate inside a block.
-        n_embedded: the first columns are numbers that get a periodic embedding; 0 for none.
-        frequency: standard deviation of the initial frequencies of the embedding.
-
-    Raises:
-        ValueError: a size below 1, or a rate outside [0, 1).
     """
 
-    n_inputs: int
-    n_outputs: int
-    is_classifier: bool
-    width: int
     inner: int
-    depth: int
-    activation: str = "relu"
-    dropout: float = 0.0
-    n_embedded: int = 0
-    frequency: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_sizes(hidden_width=self.width, hidden_layers=self.depth, inner_width=self.inner, inputs=self.n_inputs,
-                    outputs=self.n_outputs)  # fmt: skip
-        check_rate(self.dropout)
 
     @property
-    def key(self) -> Hashable:
-        """Regression and classification apart; embeddings only beside embeddings of as many columns."""
-        embedding = (self.n_embedded, self.n_inputs) if self.n_embedded else None
-        return (self.is_classifier, embedding)
+    def own_sizes(self) -> Mapping[str, int]:
+        """The units inside a block."""
+        return {"inner_width": self.inner}
 
     @property
     def size(self) -> Hashable:
@@ -71,13 +44,10 @@ class ResNet:
 
     def initial(self, generator: torch.Generator) -> dict[str, Tensor]:
         """As torch.nn.Linear and torch.nn.LayerNorm begin; frequencies are normal."""
-        found: dict[str, Tensor] = {}
-        fan_in = self.n_inputs + EXTRA * self.n_embedded
-        if self.n_embedded:
-            found |= initial_embedding(generator, self.n_embedded, self.frequency)
+        found = self.initial_embedding(generator)
         blocks = [f"block.{layer}" for layer in range(self.depth)]
         for name, i, o in (
-            ("first", fan_in, self.width),
+            ("first", self.n_read, self.width),
             ("head", self.width, self.n_outputs),
             *((f"{block}.up", self.width, self.inner) for block in blocks),
             *((f"{block}.down", self.inner, self.width) for block in blocks),
@@ -108,11 +78,8 @@ class StackedResNet(Head):
     """Many residual networks; inputs (N, b, columns), outputs (N, b, outputs)."""
 
     def __init__(self, networks: Sequence[ResNet], device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__([n.n_outputs for n in networks], networks[0].is_classifier, device)
-        self._activation = Activation([n.activation for n in networks], device)
+        super().__init__(networks, device, dtype)
         self._norm = LayerNorm([n.width for n in networks], device, dtype)
-        self._rates = Rates.of([n.dropout for n in networks], device, dtype)
-        self._depth = max(n.depth for n in networks)
 
     def __call__(self, parameters: Parameters, x: Tensor, noise: Noise | None) -> Tensor:
         """Logits, or numbers."""

@@ -6,62 +6,35 @@ After Gorishniy, Kotelnikov and Babenko, "TabM: Advancing Tabular Deep Learning 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from offline_tune.evaluator.batched.layers import Activation, deep, padded, uniform
+from offline_tune.evaluator.batched.layers import deep, padded, uniform
 from offline_tune.evaluator.batched.network import Parameters
-from offline_tune.evaluator.batched.networks.embedding import EXTRA, initial_embedding, inputs
+from offline_tune.evaluator.batched.networks.embedding import inputs
 from offline_tune.evaluator.batched.networks.heads import Head
-from offline_tune.evaluator.batched.networks.limits import check_rate, check_sizes
-from offline_tune.evaluator.batched.randomness import Noise, Rates
+from offline_tune.evaluator.batched.networks.table import TableNetwork
+from offline_tune.evaluator.batched.randomness import Noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TabM:
+class TabM(TableNetwork):
     """Perceptrons of one width that share their weights; the members' heads are their own.
 
     Attributes:
-        n_inputs: columns.
-        n_outputs: classes, or numbers of a regression.
-        is_classifier: whether the outputs are classes.
-        width: units of each hidden layer.
-        depth: hidden layers.
         members: perceptrons.
-        activation: one of `layers.ACTIVATIONS`.
-        dropout: rate after each hidden layer.
-        n_embedded: the first columns are numbers that get a periodic embedding; 0 for none.
-        frequency: standard deviation of the initial frequencies of the embedding.
-
-    Raises:
-        ValueError: a size below 1, or a rate outside [0, 1).
     """
 
-    n_inputs: int
-    n_outputs: int
-    is_classifier: bool
-    width: int
-    depth: int
     members: int
-    activation: str = "relu"
-    dropout: float = 0.0
-    n_embedded: int = 0
-    frequency: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_sizes(hidden_width=self.width, hidden_layers=self.depth, ensemble_size=self.members,
-                    inputs=self.n_inputs, outputs=self.n_outputs)  # fmt: skip
-        check_rate(self.dropout)
 
     @property
-    def key(self) -> Hashable:
-        """Regression and classification apart; embeddings only beside embeddings of as many columns."""
-        embedding = (self.n_embedded, self.n_inputs) if self.n_embedded else None
-        return (self.is_classifier, embedding)
+    def own_sizes(self) -> Mapping[str, int]:
+        """The perceptrons."""
+        return {"ensemble_size": self.members}
 
     @property
     def size(self) -> Hashable:
@@ -70,17 +43,14 @@ class TabM:
 
     def initial(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Weights as torch.nn.Linear draws them; the first scales are signs, the others one."""
-        found: dict[str, Tensor] = {}
-        fan_in = self.n_inputs + EXTRA * self.n_embedded
-        if self.n_embedded:
-            found |= initial_embedding(generator, self.n_embedded, self.frequency)
-        layers = [("first", fan_in), *((f"hidden.{layer}", self.width) for layer in range(1, self.depth))]
+        found = self.initial_embedding(generator)
+        layers = [("first", self.n_read), *((f"hidden.{layer}", self.width) for layer in range(1, self.depth))]
         for name, i in layers:
             found[f"{name}.weight"] = uniform(generator, i, i, self.width)
             found[f"{name}.bias"] = uniform(generator, i, self.members, self.width)
             found[f"{name}.entry"] = torch.ones(self.members, i, dtype=torch.float64)
             found[f"{name}.exit"] = torch.ones(self.members, self.width, dtype=torch.float64)
-        signs = torch.rand(self.members, fan_in, generator=generator, dtype=torch.float64) < 0.5
+        signs = torch.rand(self.members, self.n_read, generator=generator, dtype=torch.float64) < 0.5
         found["first.entry"][signs] = -1.0
         found["head.weight"] = uniform(generator, self.width, self.members, self.width, self.n_outputs)
         found["head.bias"] = uniform(generator, self.width, self.members, self.n_outputs)
@@ -107,10 +77,7 @@ class StackedTabM(Head):
     """Many ensembles; inputs (N, b, columns), outputs (N, b, members, outputs)."""
 
     def __init__(self, networks: Sequence[TabM], device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__([n.n_outputs for n in networks], networks[0].is_classifier, device)
-        self._activation = Activation([n.activation for n in networks], device)
-        self._rates = Rates.of([n.dropout for n in networks], device, dtype)
-        self._depth = max(n.depth for n in networks)
+        super().__init__(networks, device, dtype)
         members = torch.tensor([n.members for n in networks], device=device)[:, None, None]
         inside = torch.arange(int(members.max()), device=device) < members
         self._share = inside.to(dtype) / members  # (N, 1, members): what each counts in a mean
