@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from contracts_evaluator import EvaluatorContract, a_dataset
 
 from offline_tune.errors import EvaluationError, OutputError, UsageError
@@ -22,13 +21,7 @@ from offline_tune.evaluator.families import default_of, family, neural, space_of
 from offline_tune.evaluator.pipeline import predictions
 from offline_tune.task import TaskKind, TrialLimits
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def candidate(name="tabular_mlp", kind=TaskKind.BINARY, **changes):

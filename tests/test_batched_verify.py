@@ -3,18 +3,11 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from offline_tune.evaluator.batched.networks.mlp import StackedMLP
 from offline_tune.evaluator.batched.verify import ALLOWED, DRAWS, verify
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("family", DRAWS)

@@ -131,6 +131,17 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_may_be_pressed_twice(tmp_p
     ended_as_if_never_stopped(tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_ctrl_c_pressed_again_and_again_until_the_end_keeps_the_exit_code(tmp_path):
+    process = started(tmp_path / "run", "short")
+    wait_for(lambda: n_finished(tmp_path / "run") >= 1, process)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    done = finished(process)
+    assert done.code == 130, done.err
+
+
 def test_ctrl_c_before_the_first_trial_leaves_nothing(tmp_path):
     process = started(tmp_path / "run")
     assert process.stderr.readline() == "reading the data\n"

@@ -6,7 +6,6 @@ Passes differ in rows, so each is compared with its own median: the 99th percent
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from benchmarks.measures.child import ask
 from benchmarks.measures.table import Row, tail
 from benchmarks.measures.workload import prompt_text
 from offline_tune.llm.contract import LanguageModel
+from offline_tune.llm.threads import usable_cores
 
 
 def under_load(name: str, path: Path, threads: int, k: int, repeats: int) -> Row:
@@ -45,7 +45,7 @@ def main() -> None:
     with recorder.record() as recording:
         call()
     quiet = [recording.play() for _ in range(repeats)]
-    with busy(_cores()) as n:
+    with busy(usable_cores()) as n:
         loaded = [recording.play() for _ in range(repeats)]
     middles = {"p50": loaded, "quiet_p50": quiet}
     print(
@@ -78,10 +78,6 @@ def _call(model: LanguageModel, k: int) -> Callable[[], object]:
     from benchmarks.measures import replay, shipped
 
     return shipped.drawing(model, k) if model.info.dialect == "compact" else replay.drawing(model, k, prompt_text(4))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

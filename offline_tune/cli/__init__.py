@@ -6,6 +6,7 @@ Results go to stdout, progress and errors to stderr. Exit codes come from the er
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -25,7 +26,18 @@ def main() -> None:
         code = run_command(sys.argv[1:])
     except KeyboardInterrupt:
         code = INTERRUPTED
+    _ignore_interrupts()
     sys.exit(code)
+
+
+def _ignore_interrupts() -> None:
+    """The exit code stands: one Ctrl-C more, while the interpreter winds up, would kill the process and lose it."""
+    while True:
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            return
+        except KeyboardInterrupt:  # it came before the call took effect
+            continue
 
 
 def _prepare_process() -> None:

@@ -7,7 +7,6 @@ workers is that executor's business, the data travel with each candidate, and `T
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from offline_tune.data.dataset import Dataset
-from offline_tune.errors import EvaluationError, OutputError, UsageError
+from offline_tune.errors import EvaluationError, UsageError
 from offline_tune.evaluator.contract import Outcome, Result
 from offline_tune.evaluator.crossval import Build, CrossValidation, Refit, one_line
+from offline_tune.evaluator.rounds import check_round, member_folders
 from offline_tune.evaluator.supervisor import Ending, Hook, Job, Supervisor, WorkersLost
 from offline_tune.space import Values
 from offline_tune.task import TrialLimits
@@ -84,7 +84,7 @@ class PoolEvaluator:
             EvaluationError: the evaluator is closed, or no worker can start.
             UsageError: candidates and seeds differ in number.
         """
-        self._check(candidates, seeds)
+        check_round(self._is_open, candidates, seeds)
         jobs = [Job("evaluate", (dict(values), seed)) for values, seed in zip(candidates, seeds, strict=True)]
         return _Round(self._workers, jobs, Result, on_result).run()
 
@@ -105,8 +105,8 @@ class PoolEvaluator:
             OutputError: `folder` cannot be written, or holds earlier members.
             UsageError: candidates and seeds differ in number.
         """
-        self._check(candidates, seeds)
-        targets = _member_folders(folder, len(candidates))
+        check_round(self._is_open, candidates, seeds)
+        targets = member_folders(folder, len(candidates))
         jobs = [
             Job("refit", (dict(values), seed, target))
             for values, seed, target in zip(candidates, seeds, targets, strict=True)
@@ -127,14 +127,6 @@ class PoolEvaluator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _check(self, candidates: Sequence[Values], seeds: Sequence[int]) -> None:
-        if not self._is_open:
-            raise EvaluationError("trials need an open evaluator, got one that is closed; create a new one")
-        if len(candidates) != len(seeds):
-            raise UsageError(
-                f"each candidate needs one seed, got {len(candidates)} candidates and {len(seeds)} seeds; pass as many"
-            )
 
 
 class _Workers(Protocol):
@@ -239,17 +231,3 @@ class _Round(Generic[Report]):
             end = self._workers.ending(job, error)
             return self._kind(outcome=end.outcome, seconds=end.seconds, detail=end.detail, peak_mib=end.peak_mib)
         return report
-
-
-def _member_folders(folder: Path, count: int) -> list[Path]:
-    targets = [folder / f"member-{place:03d}" for place in range(count)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"members need a folder to be written to, got {error}; choose another") from None
-    for target in targets:
-        if target.exists():
-            raise OutputError(f"members must not replace earlier ones, got {str(target)!r}; choose another folder")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"members need a folder that can be written, got {str(folder)!r}; choose another")
-    return targets

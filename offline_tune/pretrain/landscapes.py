@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_tune.errors import DataError
+from offline_tune.pretrain.holdout import is_held_out
 from offline_tune.pretrain.pool import Pool, Schema, levels, make_pool
 
 _NAMES = {
@@ -56,7 +57,7 @@ _NAMES = {
     "cp": "ccp_alpha",
 }
 _WORDS = {"impute.mean": "mean", "impute.median": "median", "impute.hist": "hist"}
-_FILES = {
+FILES = {
     "lcbench.npz": ("mlp", "val_accuracy"),
     "rbv2_xgboost.npz": ("xgboost", "acc"),
     "rbv2_ranger.npz": ("random_forest", "acc"),
@@ -93,17 +94,12 @@ def load_scenarios(folder: Path) -> tuple[Scenario, ...]:
     Raises:
         DataError: a file is damaged or lacks a key.
     """
-    return tuple(_load(folder / name, *_FILES[name]) for name in _FILES if (folder / name).exists())
+    return tuple(_load(folder / name, *FILES[name]) for name in FILES if (folder / name).exists())
 
 
-def held_out(scenario: Scenario, share: float = 0.1) -> tuple[str, ...]:
-    """The data sets kept for development: the same names in every scenario, chosen by their text alone."""
-    import hashlib
-
-    def place(name: str) -> float:
-        return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
-
-    return tuple(sorted(name for name in scenario.pools if place(name) < share))
+def held_out(scenario: Scenario) -> tuple[str, ...]:
+    """The data sets kept for development: the same names in every scenario, see `is_held_out`."""
+    return tuple(sorted(filter(is_held_out, scenario.pools)))
 
 
 def composite(scenarios: tuple[Scenario, ...]) -> Scenario:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from offline_tune.evaluator.families import ROOT
-from offline_tune.pretrain.landscapes import _FILES, Scenario
+from offline_tune.pretrain.landscapes import FILES, Scenario
 from offline_tune.space import Condition, Parameter, SearchSpace, Value, Values
 
 _WORST = -4.0  # on the scale where the median is 0 and the best 1: all that is worse is equally bad
@@ -160,8 +160,8 @@ class Judge:
 
 def landscape(folder: Path, scenario: Scenario, instance: str) -> Landscape:
     """One landscape of a scenario that was read from a folder."""
-    (file,) = (name for name, (family, _) in _FILES.items() if family == scenario.family)
-    target = _FILES[file][1]
+    (file,) = (name for name, (family, _) in FILES.items() if family == scenario.family)
+    target = FILES[file][1]
     with np.load(folder / file, allow_pickle=False) as stored:
         columns = _columns(stored, scenario)
         raw = stored[f"x_{instance}"].astype(float)

@@ -131,8 +131,7 @@ class LlamaSampler(BaseSampler):
         is_familiar = self._drafter.familiarity >= _FAMILIAR
         if not is_familiar and len(history.scored) < _START:
             # Nothing is known by name or by history: even draws teach the most, as the classics begin, too.
-            even = self._untried(history, n, rng)
-            return tuple(even), None
+            return tuple(self._untried(history, n, rng)), None
         surrogate = Surrogate(history) if len(history.scored) >= LEAST else None
         drafts, call = self._draft(history, first_trial)
         contenders = self._contenders(drafts, history, n, rng, surrogate)
@@ -162,13 +161,13 @@ class LlamaSampler(BaseSampler):
         others += [Contender(values, Source.LOCAL) for values in local_steps(history, recipe.local, rng)]
         others += [Contender(values, Source.RANDOM) for values in even_draws(self.space, recipe.even, rng)]
         found = self._distinct([*written, *others], history)
+        drafted = [c for c in found if c.source is Source.MODEL]
+        rest = found[len(drafted) :]
         if surrogate is None:
-            thinned = [c for c in found if c.source is not Source.MODEL][:: max(1, len(others) // max(recipe.kept, 1))]
+            rest = rest[:: max(1, len(others) // max(recipe.kept, 1))]
         else:
-            thinned = most_promising(
-                [c for c in found if c.source is not Source.MODEL], recipe.kept, surrogate, history
-            )
-        found = [c for c in found if c.source is Source.MODEL] + thinned
+            rest = most_promising(rest, recipe.kept, surrogate, history)
+        found = drafted + rest
         if len(found) < n:
             found = self._distinct([*found, *self._untried(history, n, rng)], history)
         return self._with_forecasts(tuple(found), history)

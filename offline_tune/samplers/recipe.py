@@ -52,7 +52,5 @@ class Recipe:
         """How much the Gaussian process counts after `n_scored` trials, given that it exists from `least` on."""
         if n_scored < least:
             return 0.0
-        return float(np.interp(n_scored, [least, max(self.settled, least + 1)], self._shares(is_familiar)))
-
-    def _shares(self, is_familiar: bool) -> tuple[float, float]:
-        return self.classical if is_familiar else self.unfamiliar
+        shares = self.classical if is_familiar else self.unfamiliar
+        return float(np.interp(n_scored, [least, max(self.settled, least + 1)], shares))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from offline_tune.data.prepare import load_dataset
 from offline_tune.errors import UsageError
 from offline_tune.evaluator.families import Family, families_for, space_of
 from offline_tune.llm.contract import LanguageModel, Sampling
+from offline_tune.llm.threads import usable_cores
 from offline_tune.samplers.chat import ChatDrafter
 from offline_tune.samplers.compact import CompactDrafter
 from offline_tune.samplers.draft import Drafter
@@ -46,7 +46,7 @@ class Parts:
     @property
     def n_workers(self) -> int:
         """How many trials run at the same time."""
-        return self.settings.workers or _usable_cores()
+        return self.settings.workers or usable_cores()
 
 
 @contextmanager
@@ -129,8 +129,3 @@ def _drafter(parts: Parts, model: LanguageModel) -> Drafter:
 
 def _name(path: Path) -> str:
     return "".join(character for character in path.name if character.isprintable())
-
-
-def _usable_cores() -> int:
-    """The cores that this process may use, which in a container or under taskset are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

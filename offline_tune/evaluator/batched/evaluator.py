@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Self
 
 from offline_tune.data.dataset import Dataset
-from offline_tune.errors import EvaluationError, OutputError, UsageError
+from offline_tune.errors import UsageError
 from offline_tune.evaluator.batched.crew import Crew
 from offline_tune.evaluator.batched.device import device_named
 from offline_tune.evaluator.batched.stacks import FAMILIES, Fidelity, StackSettings, StackTrials
 from offline_tune.evaluator.batched.stopping import Stopping
 from offline_tune.evaluator.contract import Result
 from offline_tune.evaluator.crossval import CrossValidation, Refit
+from offline_tune.evaluator.rounds import check_round, member_folders
 from offline_tune.evaluator.supervisor import Hook
 from offline_tune.space import Values
 from offline_tune.task import TrialLimits
@@ -88,7 +89,7 @@ class BatchedEvaluator:
             EvaluationError: the evaluator is closed, or no worker can start.
             UsageError: candidates and seeds differ in number.
         """
-        self._check(candidates, seeds)
+        check_round(self._is_open, candidates, seeds)
         listener = on_result or (lambda place, result: None)
         if self._crew is not None:
             results = self._crew.evaluate(candidates, seeds, listener)
@@ -108,14 +109,11 @@ class BatchedEvaluator:
 
         Raises:
             EvaluationError: the evaluator is closed, or no worker can start.
-            OutputError: `folder` holds earlier members.
+            OutputError: `folder` cannot be written, or holds earlier members.
             UsageError: candidates and seeds differ in number.
         """
-        self._check(candidates, seeds)
-        targets = [folder / f"member-{place:03d}" for place in range(len(candidates))]
-        for target in targets:
-            if target.exists():
-                raise OutputError(f"members must not replace earlier ones, got {str(target)!r}; choose another folder")
+        check_round(self._is_open, candidates, seeds)
+        targets = member_folders(folder, len(candidates))
         listener = on_result or (lambda place, refit: None)
         if self._crew is not None:
             results = self._crew.refit(candidates, seeds, targets, listener)
@@ -137,11 +135,3 @@ class BatchedEvaluator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _check(self, candidates: Sequence[Values], seeds: Sequence[int]) -> None:
-        if not self._is_open:
-            raise EvaluationError("trials need an open evaluator, got one that is closed; create a new one")
-        if len(candidates) != len(seeds):
-            raise UsageError(
-                f"each candidate needs one seed, got {len(candidates)} candidates and {len(seeds)} seeds; pass as many"
-            )
