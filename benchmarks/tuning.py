@@ -142,23 +142,31 @@ def _print_costs(found: Found) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """What decides whether a stored run is of this problem: its bounds, and a digest of its portfolio, "" for none."""
+    """What decides whether a stored run is of this problem: its bounds, and digests of its portfolio, "" for none.
+
+    `portfolio` is of the entries, `known` of their regrets on other data sets too.
+    """
 
     bounds: tuple[float, float]
     portfolio: str
+    known: str
 
 
 def _place(name: str, facts: Facts, options: argparse.Namespace) -> str:
     """The name under which a run is kept."""
     if name in FORMS:
-        return f"{name} @ {options.label} {facts.portfolio}"
+        return f"{name} @ {options.label} {facts.known}"
     return f"{name} @ {facts.portfolio}" if name.startswith("portfolio") else name
 
 
 def _facts(catalogue: Catalogue, key: str) -> Facts:
     problem = catalogue.problem(key)
-    text = "".join(problem.space.write(values) for values in problem.portfolio)
-    return Facts((problem.best, problem.middle), hashlib.sha256(text.encode()).hexdigest()[:8] if text else "")
+    text = "".join(problem.space.write(values) for values in problem.portfolio.entries).encode()
+    entries, known = (
+        hashlib.sha256(content).hexdigest()[:8] if text else ""
+        for content in (text, text + problem.portfolio.regrets.tobytes())
+    )
+    return Facts((problem.best, problem.middle), entries, known)
 
 
 def _compete(catalogue: Catalogue, key: str, name: str, seed: int, trials: int, model: Path) -> Run | None:

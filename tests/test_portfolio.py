@@ -184,56 +184,60 @@ def test_a_judge_ranks_as_the_landscape_does(tmp_path):
 @pytest.mark.parametrize("kind", [TaskKind.MULTICLASS, TaskKind.REGRESSION])
 def test_the_shipped_entries_of_a_family_lie_in_its_space_and_differ(family, kind):
     space = space_of((FAMILIES[family],), a_card(kind=kind, n_classes=0 if kind is TaskKind.REGRESSION else 4))
-    found = portfolio(space)
+    found = portfolio(space).entries
     assert len(found) >= 2 and all(space.contains(values) for values in found)
     assert len({space.key(values) for values in found}) == len(found)
 
 
 def test_the_shipped_entries_of_all_families_begin_with_several():
     space = space_of(families_for("auto", TaskKind.MULTICLASS, a_card()), a_card())
-    found = portfolio(space)
+    found = portfolio(space).entries
     assert len({values["family"] for values in found[:10]}) >= 3 and all(space.contains(values) for values in found)
 
 
 def test_entries_of_families_that_the_space_lacks_are_dropped():
     space = space_of((FAMILIES["knn"], FAMILIES["linear"]), a_card())
-    assert {values["family"] for values in portfolio(space)} == {"knn", "linear"}
+    assert {values["family"] for values in portfolio(space).entries} == {"knn", "linear"}
 
 
 def test_numbers_are_put_on_the_range_and_the_lattice_of_the_space(tmp_path):
     path = stored(tmp_path, ("xgboost", [{"learning_rate": 0.123456, "max_depth": 40}]))
     space = a_space(learning_rate=FloatDistribution(1e-3, 1, log=True), max_depth=IntDistribution(1, 15, step=2))
-    assert portfolio(space, path) == ({"family": "xgboost", "xgboost.learning_rate": 0.123, "xgboost.max_depth": 15},)
+    assert portfolio(space, path).entries == (
+        {"family": "xgboost", "xgboost.learning_rate": 0.123, "xgboost.max_depth": 15},
+    )
 
 
 def test_parameters_that_no_entry_knows_get_their_default(tmp_path):
     path = stored(tmp_path, ("xgboost", [{"max_depth": 4}]))
     space = a_space(max_depth=IntDistribution(1, 15), own=IntDistribution(0, 10))
-    assert portfolio(space, path)[0]["xgboost.own"] == 5
+    assert portfolio(space, path).entries[0]["xgboost.own"] == 5
 
 
 def test_a_choice_that_the_space_lacks_becomes_the_default(tmp_path):
     path = stored(tmp_path, ("xgboost", [{"booster": "dart", "max_depth": 4}]))
     space = a_space(booster=CategoricalDistribution(("gbtree", "gblinear")), max_depth=IntDistribution(1, 15))
-    assert portfolio(space, path) == ({"family": "xgboost", "xgboost.booster": "gbtree", "xgboost.max_depth": 4},)
+    assert portfolio(space, path).entries == (
+        {"family": "xgboost", "xgboost.booster": "gbtree", "xgboost.max_depth": 4},
+    )
 
 
 @pytest.mark.parametrize("value", ["deep", True, None, [3], float("inf")])
 def test_an_entry_with_something_else_for_a_number_is_dropped(tmp_path, value):
     path = stored(tmp_path, ("xgboost", [{"max_depth": value}]))
-    assert portfolio(a_space(max_depth=IntDistribution(1, 15)), path) == ()
+    assert portfolio(a_space(max_depth=IntDistribution(1, 15)), path).entries == ()
 
 
 def test_an_entry_that_speaks_of_too_little_is_dropped(tmp_path):
     path = stored(tmp_path, ("xgboost", [{"max_depth": 4}]))
     space = a_space(max_depth=IntDistribution(1, 15), a=IntDistribution(0, 9), b=IntDistribution(0, 9))
-    assert portfolio(space, path) == ()
+    assert portfolio(space, path).entries == ()
 
 
 def test_the_list_that_knows_more_of_the_space_is_taken(tmp_path):
     path = stored(tmp_path, ("xgboost", [{"max_depth": 4}]), ("xgboost", [{"max_depth": 5, "gamma": 1.0}]))
     space = a_space(max_depth=IntDistribution(1, 15), gamma=FloatDistribution(0, 2))
-    assert portfolio(space, path)[0]["xgboost.max_depth"] == 5
+    assert portfolio(space, path).entries[0]["xgboost.max_depth"] == 5
 
 
 def test_what_conditions_switch_off_is_left_out(tmp_path):
@@ -241,23 +245,60 @@ def test_what_conditions_switch_off_is_left_out(tmp_path):
     flat = a_space(booster=CategoricalDistribution(("gblinear", "gbtree")), max_depth=IntDistribution(1, 15))
     depth = Parameter("xgboost.max_depth", IntDistribution(1, 15), when=Condition("xgboost.booster", ("gbtree",)))
     space = SearchSpace((*flat.parameters[:2], depth))
-    assert portfolio(space, path) == ({"family": "xgboost", "xgboost.booster": "gblinear"},)
+    assert portfolio(space, path).entries == ({"family": "xgboost", "xgboost.booster": "gblinear"},)
 
 
 @pytest.mark.parametrize("family", ["transformer", "family", "?", "\n" * 9])
 def test_an_unknown_family_has_no_entries(family):
-    assert portfolio(a_space(family, max_depth=IntDistribution(1, 15))) == ()
+    assert portfolio(a_space(family, max_depth=IntDistribution(1, 15))).entries == ()
 
 
 def test_a_space_without_a_family_has_no_entries():
-    assert portfolio(SearchSpace((Parameter("max_depth", IntDistribution(1, 15)),))) == ()
+    assert portfolio(SearchSpace((Parameter("max_depth", IntDistribution(1, 15)),))).entries == ()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"portfolios": [{"family": "knn"}]}', '{"portfolios": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"portfolios": [{"family": "knn"}]}',
+        '{"portfolios": 3}',
+        '{"portfolios": [{"family": "knn", "origin": "", "entries": [{"a": 1}, {"a": 2}], "regrets": [[1]]}]}',
+        '{"portfolios": [{"family": "knn", "origin": "", "entries": [{"a": 1}], "regrets": [[Infinity]]}]}',
+        '{"portfolios": [{"family": "knn", "origin": "", "entries": [{"a": 1}], "regrets": [["low"]]}]}',
+    ],
+)
 def test_a_damaged_portfolio_is_refused(tmp_path, text):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(ModelError, match=r"a portfolio must be the JSON that `pretrain portfolio` wrote, got \w+ for"):
         portfolio(a_space(max_depth=IntDistribution(1, 15)), tmp_path / "p.json")
+
+
+def test_entries_that_fall_together_in_a_space_keep_the_regrets_of_the_first(tmp_path):
+    lists = [
+        {"family": "xgboost", "origin": "test", "entries": [{"max_depth": 90}, {"max_depth": 80}, {"max_depth": 2}]}
+    ]
+    (tmp_path / "p.json").write_text(json.dumps({"portfolios": [{**lists[0], "regrets": [[10, 20, 30], [1, 2, 3]]}]}))
+    found = portfolio(a_space(max_depth=IntDistribution(1, 15)), tmp_path / "p.json")
+    assert len(found) == 2 and found.regrets == pytest.approx(np.array([[0.1, 0.3], [0.01, 0.03]]))
+
+
+def test_of_several_lists_the_first_one_alone_guides_the_choice(tmp_path):
+    lists = [
+        {"family": "?", "origin": "test", "entries": [{"family": "xgboost", "max_depth": 3}], "regrets": [[10], [20]]},
+        {"family": "xgboost", "origin": "test", "entries": [{"max_depth": 4}], "regrets": [[0], [0]]},
+    ]
+    (tmp_path / "p.json").write_text(json.dumps({"portfolios": lists}))
+    families = Parameter("family", CategoricalDistribution(("xgboost", "knn")))
+    depth = Parameter("xgboost.max_depth", IntDistribution(1, 15), when=Condition("family", ("xgboost",)))
+    assert portfolio(SearchSpace((families, depth)), tmp_path / "p.json").regrets.tolist() == [[0.1, 2.0], [0.2, 2.0]]
+
+
+def test_a_list_without_regrets_tells_of_no_data_set(tmp_path):
+    path = stored(tmp_path, ("xgboost", [{"max_depth": 4}]))
+    assert portfolio(a_space(max_depth=IntDistribution(1, 15)), path).regrets.shape == (0, 1)
 
 
 # --- writing
@@ -268,7 +309,8 @@ def test_a_written_portfolio_is_read_again(tmp_path):
     curves = write_portfolios(tmp_path / "p.json", {"test": {"xgboost": field}}, {"seed": 0})
     assert curves["test xgboost"] == pytest.approx([0.2, 0.15])
     found = portfolio(a_space(max_depth=IntDistribution(1, 15)), tmp_path / "p.json")
-    assert [values["xgboost.max_depth"] for values in found] == [9, 3]
+    assert [values["xgboost.max_depth"] for values in found.entries] == [9, 3]
+    assert found.regrets == pytest.approx(np.array([[0.2, 1.0], [0.2, 0.1]]))
 
 
 def test_a_portfolio_needs_a_place_that_can_be_written(tmp_path):

@@ -28,6 +28,7 @@ from offline_tune.prompt.vocabulary import VOCABULARY
 from offline_tune.samplers.chat import ChatDrafter
 from offline_tune.samplers.draft import Draft
 from offline_tune.samplers.llama import LlamaSampler
+from offline_tune.samplers.portfolio import Placed
 from offline_tune.samplers.proposal import Provenance, Source, text_digest
 from offline_tune.samplers.recipe import Recipe
 from offline_tune.space import SearchSpace
@@ -140,16 +141,29 @@ def test_where_the_names_mean_nothing_it_begins_with_even_draws(model):
 # --- the portfolio
 
 
-def opened(n, n_tried=0, **changes):
-    """A plan of a sampler with eight entries, after some of them were tried."""
-    entries = [{"x": round(0.1 * place, 1)} for place in range(1, 9)]
+def opened(n, n_tried=0, regrets=(), **changes):
+    """A plan of a sampler with eight entries, after some of them were tried, each better than the one before."""
+    entries = tuple({"x": round(0.1 * place, 1)} for place in range(1, 9))
     history = History(X, tuple(Observation(i, v, float(i)) for i, v in enumerate(entries[:n_tried])))
-    return chat_sampler(X, portfolio=entries, **changes).plan(history, n, n_tried)
+    known = Placed(entries, np.array(regrets, float).reshape(-1, 8))
+    return chat_sampler(X, portfolio=known, **changes).plan(history, n, n_tried)
 
 
 def test_a_study_opens_with_the_portfolio_in_its_order():
     planned = opened(4)
     assert [p.values["x"] for p in planned] == [0.1, 0.2, 0.3, 0.4] and sources(planned) == {Source.PORTFOLIO: 4}
+
+
+def test_the_opening_follows_the_data_sets_that_behaved_alike():
+    rising = [[0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.1], [0.1, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5, 0.9]]
+    assert [p.values["x"] for p in opened(2, n_tried=2, regrets=rising)] == [0.8, 0.3]
+
+
+def test_what_failed_in_the_opening_is_not_tried_again_and_counts_for_nothing():
+    entries = tuple({"x": x} for x in (0.1, 0.2, 0.3))
+    known = Placed(entries, np.array([[0.0, 0.5, 0.2]]))
+    history = History(X, (Observation(0, {"x": 0.1}, reason="failed"),))
+    assert [p.values["x"] for p in chat_sampler(X, portfolio=known).plan(history, 2, 1)][:2] == [0.3, 0.2]
 
 
 def test_after_the_opening_the_model_goes_on_in_the_same_plan():

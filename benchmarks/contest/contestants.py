@@ -26,6 +26,7 @@ from offline_tune.llm.llama import LlamaModel, load_model
 from offline_tune.samplers.classic import classic_sampler
 from offline_tune.samplers.compact import CompactDrafter
 from offline_tune.samplers.llama import LlamaSampler
+from offline_tune.samplers.portfolio import Placed
 from offline_tune.samplers.recipe import Recipe
 from offline_tune.space import Values
 
@@ -40,6 +41,7 @@ FORMS: Mapping[str, Recipe] = {
     "no model": Recipe(drafts=0, by_forecast=False, classical=(1.0, 1.0), unfamiliar=(1.0, 1.0)),
     "no ranking": Recipe(by_forecast=False),
     "no portfolio": Recipe(),
+    "fixed order": Recipe(),
     "no classical part": Recipe(classical=(0.0, 0.0), unfamiliar=(0.0, 0.0)),
     "16 drafts": Recipe(drafts=16),
 }
@@ -114,10 +116,18 @@ def _classic(problem: Problem, name: str, seed: int) -> tuple[Callable[[], Value
 def _first(problem: Problem, name: str) -> tuple[Values, ...]:
     """What is tried before the sampler is asked."""
     if name == "portfolio":
-        return problem.portfolio
+        return problem.portfolio.entries
     if name.startswith("portfolio + "):
-        return problem.portfolio[:HEAD]
+        return problem.portfolio.entries[:HEAD]
     return () if problem.default is None else (problem.default,)
+
+
+def _portfolio(problem: Problem, name: str) -> Placed:
+    """What a form of the sampler is given: nothing, the bare list, or what is known of it."""
+    if name in ("no portfolio", "no names"):
+        return Placed()
+    known = problem.portfolio
+    return Placed(known.entries, known.regrets[:0]) if name == "fixed order" else known
 
 
 def _quietly(base: str, problem: Problem, seed: int, number: int) -> BaseSampler:
@@ -131,9 +141,8 @@ def _llama(
 ) -> tuple[Callable[[], Values], Callable[[float | None], None]]:
     shown, real = problem.anonymous() if name == "no names" else (problem, dict)
     model = _model(path if name != "random weights" else _random_weights(path))
-    entries = () if name in ("no portfolio", "no names") else problem.portfolio
     drafter = CompactDrafter(model, shown.space, Sampling())
-    sampler = LlamaSampler(drafter, seed, recipe=FORMS[name], portfolio=entries)
+    sampler = LlamaSampler(drafter, seed, recipe=FORMS[name], portfolio=_portfolio(problem, name))
     history = [History(shown.space)]
 
     def propose() -> Values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from offline_tune.pretrain.portfolio import write_portfolios
 from offline_tune.pretrain.sweep_field import sweep_fields
 from offline_tune.pretrain.sweep_judge import SweepJudge
 from offline_tune.pretrain.sweep_table import Sweep, load_table, scale_of
-from offline_tune.samplers.portfolio import portfolio
+from offline_tune.samplers.portfolio import Placed, portfolio
 from offline_tune.space import Condition, Parameter, SearchSpace, Values
 from offline_tune.task import TrialLimits
 
@@ -60,7 +60,7 @@ class Problem:
     best: float
     middle: float
     default: Values | None = None
-    portfolio: tuple[Values, ...] = ()
+    portfolio: Placed = field(default_factory=Placed)
     card: DataCard | None = None
     noise: Callable[[Values], float] = lambda values: 0.0
     close: Callable[[], None] = lambda: None
@@ -87,7 +87,7 @@ class Problem:
             return {real[name]: value for name, value in values.items()}
 
         space = SearchSpace(tuple(map(rename, self.space.parameters)))
-        return replace(self, space=space, portfolio=(), card=None), back
+        return replace(self, space=space, portfolio=Placed(), card=None), back
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,9 @@ class Catalogue:
         def scores(candidates: Sequence[Values]) -> np.ndarray:
             return judge(np.stack([land.cells_of(candidate) for candidate in candidates]))
 
-        return self._judged(kind, name, land.space, scores, () if family in self.unseen else portfolio(land.space))
+        return self._judged(
+            kind, name, land.space, scores, Placed() if family in self.unseen else portfolio(land.space)
+        )
 
     def _rooted(self, name: str) -> Problem:
         lands = {family: self._land(family, name) for family in TREES}
@@ -257,7 +259,7 @@ class Catalogue:
         return SweepJudge([sweep for sweep in self._sweeps() if sweep.family == family], name)
 
     @lru_cache(maxsize=2)  # noqa: B019
-    def _learnt(self, space: SearchSpace, name: str) -> tuple[Values, ...]:
+    def _learnt(self, space: SearchSpace, name: str) -> Placed:
         """A portfolio learnt on the other tables; the shipped one where it was learnt without this one."""
         if not self.all_tables:
             return portfolio(space)
@@ -273,7 +275,7 @@ class Catalogue:
         name: str,
         space: SearchSpace,
         scores: Callable[[Sequence[Values]], np.ndarray],
-        learnt: tuple[Values, ...],
+        learnt: Placed,
     ) -> Problem:
         def extremes() -> tuple[float, float]:
             rng = np.random.default_rng(5)

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from offline_tune import __version__
 from offline_tune.data.wording import quoted
 from offline_tune.errors import DataError, OutputError, UsageError
-from offline_tune.pretrain.greedy import SIZE, Field, greedy, regret_curve
+from offline_tune.pretrain.greedy import CAP, SIZE, Field, greedy, regret_curve
 from offline_tune.pretrain.holdout import is_held_out
 from offline_tune.pretrain.landscape_field import landscape_fields
 from offline_tune.pretrain.landscapes import held_out, load_scenarios
@@ -85,7 +88,14 @@ def write_portfolios(
         for family, field in sorted(families.items()):
             chosen = greedy(field.regrets, size)
             curves[f"{origin} {family}"] = regret_curve(field.regrets, chosen)
-            lists.append({"family": family, "origin": origin, "entries": [field.candidates[i] for i in chosen]})
+            lists.append(
+                {
+                    "family": family,
+                    "origin": origin,
+                    "entries": [field.candidates[i] for i in chosen],
+                    "regrets": _hundredths(field.regrets[:, chosen]),
+                }
+            )
     content = {"provenance": {**provenance, "program": __version__, "regret": curves}, "portfolios": lists}
     partial = path.with_suffix(".partial")
     try:
@@ -96,6 +106,11 @@ def write_portfolios(
             partial.unlink(missing_ok=True)
         raise OutputError(f"the portfolio must be writable, got {error.strerror} for {path}; choose another") from error
     return curves
+
+
+def _hundredths(regrets: NDArray[np.float64]) -> list[list[int]]:
+    """(t, k) regrets, capped: a line for each data set, without its name."""
+    return [[round(100 * value) for value in row] for row in np.minimum(regrets, CAP).tolist()]
 
 
 def _landscape_provenance(folder: Path) -> dict[str, object]:

@@ -8,6 +8,7 @@ Everything derives from (seed, number of the first trial planned), so a plan can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,10 +24,12 @@ from offline_tune.history import PROVENANCE, History, Observation, of_study
 from offline_tune.samplers.choice import Contender, choose, most_promising
 from offline_tune.samplers.draft import Draft, Drafter
 from offline_tune.samplers.neighbours import all_candidates, even_draws, even_value, local_steps
+from offline_tune.samplers.portfolio import Placed
 from offline_tune.samplers.proposal import Call, Proposal, Provenance, Source
 from offline_tune.samplers.recipe import Recipe
 from offline_tune.samplers.surrogate import LEAST, Surrogate
-from offline_tune.space import SearchSpace, Values
+from offline_tune.samplers.transfer import next_entries
+from offline_tune.space import SearchSpace
 
 # A model that does not know the names reads the history alone, and a short one it overrates.
 _FAMILIAR, _START = 0.5, 5
@@ -41,7 +44,7 @@ class LlamaSampler(BaseSampler):
         drafter: a model in its dialect on one space.
         seed: of every random stream, 0 or more.
         recipe: how sources are mixed.
-        portfolio: configurations that did well elsewhere, best first, inside the space.
+        portfolio: configurations that did well elsewhere, placed in the space.
         model_sha256: for the provenance of trials.
         on_call: told of every pass of the model.
         may_call: asked before each pass; where it says no, candidates come from the other sources alone.
@@ -56,7 +59,7 @@ class LlamaSampler(BaseSampler):
         seed: int,
         *,
         recipe: Recipe | None = None,
-        portfolio: Sequence[Values] = (),
+        portfolio: Placed | None = None,
         model_sha256: str = "",
         on_call: Callable[[Call], None] = lambda call: None,
         may_call: Callable[[], bool] = lambda: True,
@@ -64,7 +67,7 @@ class LlamaSampler(BaseSampler):
         if seed < 0:
             raise UsageError(f"a seed must be 0 or more, got {seed}; raise it")
         self._drafter, self._seed, self._recipe = drafter, seed, recipe or Recipe()
-        self._portfolio = tuple(portfolio)
+        self._portfolio = portfolio or Placed()
         self._model_sha256, self._on_call, self._may_call = model_sha256, on_call, may_call
         self._planned: list[Proposal] = []
 
@@ -78,7 +81,7 @@ class LlamaSampler(BaseSampler):
 
         A pure function of its arguments and the seed, but for `on_call`.
         """
-        opening = self._opening(history)[:n]
+        opening = self._opening(history, n)
         if len(opening) == n:
             return tuple(_proposal(contender, self._stamp(None)) for contender in opening)
         history = history.extended(
@@ -121,10 +124,19 @@ class LlamaSampler(BaseSampler):
     ) -> None:
         """Nothing: the history is the only state."""
 
-    def _opening(self, history: History) -> list[Contender]:
-        """What is left of the portfolio's first entries."""
-        first = self._portfolio[: self._recipe.opening]
-        return [Contender(v, Source.PORTFOLIO) for v in first if self.space.key(v) not in history.keys]
+    def _opening(self, history: History, n: int) -> list[Contender]:
+        """The portfolio's part of the next n trials: its entries are tried first, see `transfer`."""
+        entries = self._portfolio.entries
+        if not entries or not self._recipe.opening:
+            return []
+        places = {self.space.key(values): place for place, values in enumerate(entries)}
+        tried: dict[int, float | None] = {}
+        for observation in history.observations:
+            if (place := places.get(self.space.key(observation.values))) is not None:
+                tried[place] = -math.inf if observation.failed else observation.score
+        wanted = min(n, self._recipe.opening - len(tried))
+        chosen = next_entries(self._portfolio.regrets, tried, max(wanted, 0))
+        return [Contender(entries[place], Source.PORTFOLIO) for place in chosen]
 
     def _further_plan(self, history: History, n: int, first_trial: int) -> tuple[tuple[Contender, ...], Call | None]:
         rng = np.random.default_rng([self._seed, first_trial, 1])
@@ -157,7 +169,7 @@ class LlamaSampler(BaseSampler):
             self.space.check(draft.values)  # a grammar that let this through is a bug; it must not be trained
         recipe = self._recipe
         written = [Contender(d.values, Source.MODEL, d.logprob) for d in drafts]
-        others = [Contender(values, Source.PORTFOLIO) for values in self._portfolio]
+        others = [Contender(values, Source.PORTFOLIO) for values in self._portfolio.entries]
         others += [Contender(values, Source.LOCAL) for values in local_steps(history, recipe.local, rng)]
         others += [Contender(values, Source.RANDOM) for values in even_draws(self.space, recipe.even, rng)]
         found = self._distinct([*written, *others], history)

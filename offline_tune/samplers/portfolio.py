@@ -1,4 +1,4 @@
-"""Configurations that did well on many data sets, in the order in which they complement each other.
+"""Configurations that did well on many data sets, in the order in which they complement each other, and how well.
 
 They were chosen when the program was made (see `portfolio.json` beside this module, and `pretrain.portfolio`), in
 natural units, so that they can be placed in any space that calls its parameters by their usual names.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from offline_tune.distribution import quoted
 from offline_tune.errors import ModelError
@@ -23,7 +27,10 @@ SHIPPED = Path(__file__).with_name("portfolio.json")
 _LEAST_KNOWN = 0.5  # share of a candidate's free parameters that an entry must speak of
 
 
-@dataclass(frozen=True)
+_UNKNOWN = 2.0  # regret of an entry on data sets that it was not measured on: none is better for it
+
+
+@dataclass(frozen=True, eq=False)
 class Portfolio:
     """One list of configurations.
 
@@ -31,14 +38,28 @@ class Portfolio:
         family: its name; `ANY` for a list over several, whose entries name theirs.
         origin: what it was chosen on.
         entries: values by parameter name without prefix, best first; of a list over several families also `family`.
+        regrets: (t, k) of the k entries on t data sets that they were chosen on, 0 for the best known and 1 for the
+            median of even draws; t is 0 where the file does not tell.
     """
 
     family: str
     origin: str
     entries: tuple[Values, ...]
+    regrets: NDArray[np.float64]
 
 
-def portfolio(space: SearchSpace, shipped: Path | None = None) -> tuple[Values, ...]:
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A portfolio in a space: candidates, best first and distinct, and their regrets (t, k) as in `Portfolio`."""
+
+    entries: tuple[Values, ...] = ()
+    regrets: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def portfolio(space: SearchSpace, shipped: Path | None = None) -> Placed:
     """The configurations for a space, best first, distinct, each inside the space.
 
     Numbers are put on the space's range and lattice; parameters of which an entry says nothing, or nothing that the
@@ -52,10 +73,15 @@ def portfolio(space: SearchSpace, shipped: Path | None = None) -> tuple[Values, 
     Raises:
         ModelError: the file is damaged.
     """
-    found: dict[object, Values] = {}
-    for values in _candidates(space, load_portfolios(shipped or SHIPPED)):
-        found.setdefault(space.key(values), values)
-    return tuple(found.values())
+    found: dict[object, _Entry] = {}
+    for entry in _candidates(space, load_portfolios(shipped or SHIPPED)):
+        found.setdefault(space.key(entry.values), entry)
+    # Lists of several origins saw different data sets: the first one's tell, the others' entries follow in order.
+    entries = tuple(found.values())
+    first = entries[0].origin if entries else None
+    t = len(first.regrets) if first else 0
+    columns = [entry.regrets if entry.origin is first else np.full(t, _UNKNOWN) for entry in entries]
+    return Placed(tuple(entry.values for entry in entries), np.array(columns).reshape(len(entries), t).T)
 
 
 def completed(space: SearchSpace, entry: Values) -> tuple[dict[str, Value], float]:
@@ -88,7 +114,7 @@ def load_portfolios(path: Path) -> tuple[Portfolio, ...]:
     """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(Portfolio(p["family"], p["origin"], tuple(map(dict, p["entries"]))) for p in stored["portfolios"])
+        return tuple(_portfolio(each) for each in stored["portfolios"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"a portfolio must be the JSON that `pretrain portfolio` wrote, got {type(error).__name__} for "
@@ -96,7 +122,24 @@ def load_portfolios(path: Path) -> tuple[Portfolio, ...]:
         ) from error
 
 
-def _candidates(space: SearchSpace, portfolios: Sequence[Portfolio]) -> Iterator[Values]:
+def _portfolio(stored: Mapping[str, Any]) -> Portfolio:
+    entries = tuple(dict(entry) for entry in stored["entries"])
+    hundredths = np.array(stored.get("regrets", ()), np.float64).reshape(-1, len(entries))
+    if not np.isfinite(hundredths).all():
+        raise ValueError("regrets must be finite")
+    return Portfolio(stored["family"], stored["origin"], entries, hundredths / 100)
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """A candidate, the list that it is from, and its regrets (t,) on the data sets of that."""
+
+    values: Values
+    origin: Portfolio
+    regrets: NDArray[np.float64]
+
+
+def _candidates(space: SearchSpace, portfolios: Sequence[Portfolio]) -> Iterator[_Entry]:
     families = _families(space)
     if len(families) > 1:
         yield from _best_fitting([p for p in portfolios if p.family == ANY], space, families)
@@ -113,7 +156,7 @@ def _families(space: SearchSpace) -> tuple[str, ...]:
     return tuple(str(root.lattice.value(place)) for place in range(root.lattice.size))
 
 
-def _best_fitting(portfolios: Sequence[Portfolio], space: SearchSpace, families: Sequence[str]) -> list[Values]:
+def _best_fitting(portfolios: Sequence[Portfolio], space: SearchSpace, families: Sequence[str]) -> list[_Entry]:
     """The placed entries of the list that speaks of the largest share of the space; the first of equals."""
     names = {p.name for p in space.parameters if not p.is_fixed and p.name != ROOT}
 
@@ -128,9 +171,13 @@ def _best_fitting(portfolios: Sequence[Portfolio], space: SearchSpace, families:
     if not portfolios:
         return []
     best = max(portfolios, key=known)
-    entries = (e for e in best.entries if best.family != ANY or e.get(ROOT) in families)
-    found = (completed(space, _prefixed(entry, str(entry.get(ROOT, best.family)))) for entry in entries)
-    return [values for values, share in found if share >= _LEAST_KNOWN]
+    found = []
+    for entry, regrets in zip(best.entries, best.regrets.T, strict=True):
+        if best.family != ANY or entry.get(ROOT) in families:
+            values, share = completed(space, _prefixed(entry, str(entry.get(ROOT, best.family))))
+            if share >= _LEAST_KNOWN:
+                found.append(_Entry(values, best, regrets))
+    return found
 
 
 def _prefixed(entry: Values, family: str) -> dict[str, Value]:
