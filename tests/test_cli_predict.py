@@ -70,10 +70,11 @@ def test_the_runs_own_data_are_mostly_predicted_right():
 
 
 def test_the_ensemble_predicts_too_and_otherwise(new):
-    winner, ensemble = (
-        table(command("predict", finished_folder(), new, "--probabilities", *more)) for more in ([], ["--ensemble"])
-    )
-    assert not np.allclose(winner["probability of no"], ensemble["probability of no"])
+    assert finished_regression().code == 0
+    folder = shop().folder / "regression"
+    winner, ensemble = (table(command("predict", folder, new, *more)) for more in ([], ["--ensemble"]))
+    assert not np.allclose(winner["y"], ensemble["y"])
+    assert ensemble.equals(table(command("predict", folder / "ensemble", new)))
 
 
 def test_an_exported_folder_works_without_its_run(new):
